@@ -1,0 +1,2 @@
+//! Decapsulator for the test lab.
+fn main() {}
