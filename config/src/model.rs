@@ -1,0 +1,312 @@
+//! The validated model: plain structs, one for each kind of table in the file.
+//!
+//! Fields carry the file's keys, in the types the data plane wants. All checks are done:
+//! whoever holds a [`Config`] may rely on the ranges and rules written here and in
+//! `docs/configuration.md`. Both address families have their place in the types, although
+//! this release refuses IPv6 VIPs and backends.
+
+use crate::{HashSecret, MacAddress};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[dpdk]`
+    pub dpdk: Dpdk,
+    /// `[[port]]`, in the order of the file: 1 to 32, names and devices unique.
+    pub ports: Vec<Port>,
+    /// `[encapsulation]`
+    pub encapsulation: Encapsulation,
+    /// `[conntrack]`
+    pub conntrack: Conntrack,
+    /// `[[pool]]`, in the order of the file, ids unique.
+    pub pools: Vec<Pool>,
+    /// `[[vip]]`, in the order of the file; no two match the same packet with equal rank.
+    pub vips: Vec<Vip>,
+}
+
+/// Who this node is, and where it keeps and shows its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The node's name in metrics and logs.
+    pub name: String,
+    /// The failure domain it stands in.
+    pub zone: String,
+    /// Where the admin HTTP server listens; a loopback address.
+    pub admin: SocketAddr,
+    /// Where the node keeps files between runs; an absolute path.
+    pub state_dir: PathBuf,
+}
+
+/// How DPDK is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dpdk {
+    /// Memory for packet buffers and tables of this process, in MiB.
+    pub memory_mib: u32,
+    /// Whether that memory is hugepages.
+    pub hugepages: bool,
+    /// The core of the control thread.
+    pub main_core: u16,
+    /// One worker on each; not empty, no core twice.
+    pub worker_cores: Vec<u16>,
+    /// Further EAL arguments, passed through untouched; none holds a NUL.
+    pub eal_args: Vec<String>,
+    /// What a worker does when no packet came.
+    pub idle: Idle,
+    /// The EAL file prefix, a plain file name; every process on a machine needs its own.
+    pub file_prefix: String,
+    /// What happens when a device has fewer queues than there are workers.
+    pub fewer_queues: FewerQueues,
+}
+
+/// What a worker does when no packet came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls on: least latency, a whole core.
+    Spin,
+    /// Pauses, then sleeps briefly.
+    Backoff,
+}
+
+/// What happens when a device has fewer queues than there are workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FewerQueues {
+    /// The node does not start.
+    Refuse,
+    /// The device is served by as many workers as it has queues.
+    Use,
+}
+
+/// One network port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The port's name in metrics and logs.
+    pub name: String,
+    /// A DPDK device string, or a PCI address; not empty, no blanks.
+    pub device: String,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// The address to use in place of the device's own; unicast.
+    pub mac: Option<MacAddress>,
+    /// The 802.1Q tag to expect and to write, 1 to 4094.
+    pub vlan: Option<u16>,
+    /// The node's own addresses here, each with the prefix that is on-link; at least one
+    /// IPv4 address.
+    pub addresses: Vec<IpNet>,
+    /// Next hops for what is not on-link; each is on-link itself.
+    pub gateways: Vec<IpAddr>,
+    /// Neighbours that need no ARP or NDP; each is on-link, none twice.
+    pub neighbors: Vec<Neighbor>,
+    /// Descriptors of one receive queue; a power of two.
+    pub rx_descriptors: u16,
+    /// Descriptors of one transmit queue; a power of two.
+    pub tx_descriptors: u16,
+    /// Packet buffers for all queues of the port together; `None`: the data plane's choice.
+    pub mbufs: Option<u32>,
+}
+
+/// A static neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbor {
+    /// Its IP address, on-link.
+    pub address: IpAddr,
+    /// Its MAC address, unicast.
+    pub mac: MacAddress,
+}
+
+/// The outer header of encapsulated packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encapsulation {
+    /// Outer IPv4 source; `None`: the address of the port the packet leaves by.
+    pub source_v4: Option<Ipv4Addr>,
+    /// Outer IPv6 source; `None` as for IPv4.
+    pub source_v6: Option<Ipv6Addr>,
+    /// Prefix from which the flow hash draws the outer IPv4 source; no host bits set.
+    pub source_entropy_v4: Option<Ipv4Net>,
+    /// The same for IPv6.
+    pub source_entropy_v6: Option<Ipv6Net>,
+    /// UDP destination port of GUE.
+    pub gue_port: u16,
+    /// Whether the outer IPv4 header says "don't fragment".
+    pub dont_fragment: bool,
+    /// Outer TTL or hop limit, 1 to 255.
+    pub outer_ttl: u8,
+}
+
+/// The connection tracking tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conntrack {
+    /// Flows the whole node can hold.
+    pub flows: u32,
+}
+
+/// A set of backends, and how flows are spread over them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The pool's name.
+    pub id: String,
+    /// How a flow finds its backend.
+    pub scheduler: Scheduler,
+    /// Slots of the table; prime, and at least as many as backends with a weight.
+    pub table_size: u32,
+    /// How packets reach a backend.
+    pub forwarding: Forwarding,
+    /// Key of the flow hash.
+    pub hash_secret: HashSecret,
+    /// How long flows of a draining backend go on.
+    pub drain: Duration,
+    /// In the order of the file, ids unique; may be empty.
+    pub backends: Vec<Backend>,
+}
+
+/// How a flow finds its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheduler {
+    /// Maglev's lookup table.
+    Maglev,
+    /// A consistent hash ring.
+    Ring,
+}
+
+/// How packets reach a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// IP in IP, RFC 2003.
+    Ipip,
+    /// Destination MAC rewritten; every backend is on-link.
+    L2dsr,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The stable name that its share of the table comes from.
+    pub id: String,
+    /// Where its packets go; IPv4 in this release.
+    pub address: IpAddr,
+    /// Its share relative to the other backends; 0: no new flows.
+    pub weight: u16,
+    /// Whether it takes new flows.
+    pub state: BackendState,
+}
+
+/// Whether a backend takes new flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendState {
+    /// Takes new flows.
+    Active,
+    /// Takes no new flows; existing ones go on.
+    Drain,
+}
+
+/// What clients dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// One address or a prefix, no host bits set; IPv4 in this release.
+    pub address: IpNet,
+    /// Which destination ports.
+    pub port: VipPort,
+    /// Which protocol.
+    pub protocol: Protocol,
+    /// Id of a pool of the same [`Config`].
+    pub pool: String,
+    /// When idle flows of this VIP are forgotten.
+    pub timeouts: Timeouts,
+}
+
+/// The destination ports of a VIP. An exact port outranks a range, a range outranks `Any`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VipPort {
+    /// One port, not 0.
+    Exact(u16),
+    /// From `first` to `last`, both included; `first < last`, neither is 0.
+    Range {
+        /// Lowest port.
+        first: u16,
+        /// Highest port.
+        last: u16,
+    },
+    /// All ports.
+    Any,
+}
+
+/// The protocol of a VIP. At equal ports, TCP or UDP outranks `Any`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP only.
+    Tcp,
+    /// UDP only.
+    Udp,
+    /// Every protocol.
+    Any,
+}
+
+/// When idle flows are forgotten; whole seconds, 1 to 86,400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP, only a SYN seen.
+    pub syn_received: Duration,
+    /// TCP, open.
+    pub established: Duration,
+    /// TCP, closing.
+    pub fin_wait: Duration,
+    /// TCP, closed.
+    pub time_wait: Duration,
+    /// UDP.
+    pub udp_idle: Duration,
+}
+
+impl Port {
+    /// Whether `address` is on-link: inside the prefix of one of the port's own addresses.
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|own| own.contains(&address))
+    }
+}
+
+impl Backend {
+    /// Whether new flows may choose this backend.
+    pub fn takes_new_flows(&self) -> bool {
+        self.state == BackendState::Active && self.weight > 0
+    }
+}
+
+/// `203.0.113.1:80/tcp`, `203.0.113.0/28:any/udp`, `[2001:db8::1]:8000-8099/any`: the form
+/// used in metrics, logs and `replay --json`. The length of a whole-address prefix is left
+/// out.
+impl fmt::Display for Vip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, close) = if self.address.addr().is_ipv6() { ("[", "]") } else { ("", "") };
+        let Self { port, protocol, .. } = self;
+        if self.address.prefix_len() == self.address.max_prefix_len() {
+            write!(f, "{open}{}{close}:{port}/{protocol}", self.address.addr())
+        } else {
+            write!(f, "{open}{}{close}:{port}/{protocol}", self.address)
+        }
+    }
+}
+
+impl fmt::Display for VipPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(port) => write!(f, "{port}"),
+            Self::Range { first, last } => write!(f, "{first}-{last}"),
+            Self::Any => f.write_str("any"),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Any => "any",
+        })
+    }
+}

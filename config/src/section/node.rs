@@ -1,0 +1,106 @@
+//! `[node]`, `[dpdk]` and `[conntrack]`: the machine and the process.
+
+use crate::model::{Conntrack, Dpdk, FewerQueues, Idle, Node};
+use crate::reader::Reader;
+use crate::report::Reported;
+use crate::schema::keys::{conntrack, dpdk, node};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub(crate) fn read_node(mut reader: Reader<'_, '_>) -> Result<Node, Reported> {
+    let name = reader.name(&node::NAME);
+    let zone = reader.name(&node::ZONE);
+    let admin = read_admin(&mut reader);
+    let state_dir = read_state_dir(&mut reader);
+    Ok(Node { name: name?, zone: zone?, admin: admin?, state_dir: state_dir? })
+}
+
+pub(crate) fn read_dpdk(mut reader: Reader<'_, '_>) -> Result<Dpdk, Reported> {
+    let memory_mib = reader.integer(&dpdk::MEMORY_MIB);
+    let hugepages = reader.boolean(&dpdk::HUGEPAGES);
+    let main_core = reader.integer(&dpdk::MAIN_CORE);
+    let worker_cores = read_worker_cores(&mut reader);
+    if let (Ok(main_core), Ok(worker_cores)) = (&main_core, &worker_cores)
+        && worker_cores.contains(main_core)
+    {
+        reader.warning(
+            &dpdk::WORKER_CORES,
+            &format!("core {main_core} is main_core and in worker_cores: the worker shares it"),
+        );
+    }
+    let idle = reader.choice(&dpdk::IDLE, &[("spin", Idle::Spin), ("backoff", Idle::Backoff)]);
+    let fewer_queues = reader
+        .choice(&dpdk::FEWER_QUEUES, &[("refuse", FewerQueues::Refuse), ("use", FewerQueues::Use)]);
+    let file_prefix = reader.name(&dpdk::FILE_PREFIX);
+    let eal_args = read_eal_args(&mut reader);
+    Ok(Dpdk {
+        memory_mib: memory_mib?,
+        hugepages: hugepages?,
+        main_core: main_core?,
+        worker_cores: worker_cores?,
+        eal_args: eal_args?,
+        idle: idle?,
+        file_prefix: file_prefix?,
+        fewer_queues: fewer_queues?,
+    })
+}
+
+pub(crate) fn read_conntrack(mut reader: Reader<'_, '_>) -> Result<Conntrack, Reported> {
+    Ok(Conntrack { flows: reader.integer(&conntrack::FLOWS)? })
+}
+
+/// Without TLS and a token, only processes of this machine may reach the admin server.
+fn read_admin(reader: &mut Reader<'_, '_>) -> Result<SocketAddr, Reported> {
+    let admin: SocketAddr = reader.notation(&node::ADMIN)?;
+    if admin.ip().to_canonical().is_loopback() {
+        return Ok(admin);
+    }
+    Err(reader.fault(
+        &node::ADMIN,
+        "is reachable from the network, and the admin server has no TLS and no token yet",
+        "a loopback address, such as \"127.0.0.1:9180\"",
+    ))
+}
+
+fn read_state_dir(reader: &mut Reader<'_, '_>) -> Result<PathBuf, Reported> {
+    let text = reader.text(&node::STATE_DIR)?;
+    if text.contains(char::is_control) {
+        return Err(reader.fault(&node::STATE_DIR, "holds a control character", "a path"));
+    }
+    if !Path::new(&text).is_absolute() {
+        let expected = "a path that starts with \"/\"";
+        return Err(reader.fault(&node::STATE_DIR, "is not an absolute path", expected));
+    }
+    Ok(PathBuf::from(text))
+}
+
+fn read_worker_cores(reader: &mut Reader<'_, '_>) -> Result<Vec<u16>, Reported> {
+    let key = &dpdk::WORKER_CORES;
+    let cores: Vec<u16> = reader.integers(key)?;
+    if !(1..=128).contains(&cores.len()) {
+        let what = format!("names {} cores", cores.len());
+        return Err(reader.fault(key, &what, "1 to 128 cores"));
+    }
+    let mut reported = None;
+    for (index, core) in cores.iter().enumerate() {
+        if cores[..index].contains(core) {
+            let expected = "every core once; a core has one worker";
+            reported = Some(reader.item_fault(key, index, "is there twice", expected));
+        }
+    }
+    reported.map_or(Ok(cores), Err)
+}
+
+fn read_eal_args(reader: &mut Reader<'_, '_>) -> Result<Vec<String>, Reported> {
+    let key = &dpdk::EAL_ARGS;
+    let arguments = reader.texts(key)?;
+    let mut reported = None;
+    for (index, argument) in arguments.iter().enumerate() {
+        // They become C strings.
+        if argument.is_empty() || argument.contains('\0') {
+            let what = if argument.is_empty() { "is empty" } else { "holds a NUL" };
+            reported = Some(reader.item_fault(key, index, what, "an EAL argument"));
+        }
+    }
+    reported.map_or(Ok(arguments), Err)
+}

@@ -1,0 +1,118 @@
+//! `[[vip]]`: what clients dial.
+
+use super::address::not_unicast;
+use crate::model::{Protocol, Timeouts, Vip, VipPort};
+use crate::reader::{Reader, type_of};
+use crate::report::Reported;
+use crate::schema::keys::vip as keys;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use toml::de::DeValue;
+
+/// A VIP, with the lines that checks across sections point at.
+pub(crate) struct VipEntry {
+    pub(crate) vip: Vip,
+    pub(crate) address_line: usize,
+    pub(crate) port_line: usize,
+    pub(crate) pool_line: usize,
+}
+
+pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<VipEntry, Reported> {
+    let address = read_address(&mut reader);
+    let port = read_port(&mut reader);
+    let protocol = reader.choice(
+        &keys::PROTOCOL,
+        &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("any", Protocol::Any)],
+    );
+    let pool = reader.text(&keys::POOL);
+    let timeouts = read_timeouts(&mut reader);
+    let vip = Vip {
+        address: address?,
+        port: port?,
+        protocol: protocol?,
+        pool: pool?,
+        timeouts: timeouts?,
+    };
+    Ok(VipEntry {
+        vip,
+        address_line: reader.line_of(&keys::ADDRESS),
+        port_line: reader.line_of(&keys::PORT),
+        pool_line: reader.line_of(&keys::POOL),
+    })
+}
+
+fn read_address(reader: &mut Reader<'_, '_>) -> Result<IpNet, Reported> {
+    let key = &keys::ADDRESS;
+    let AddressOrPrefix(net) = reader.notation(key)?;
+    if net.addr().is_ipv6() {
+        let expected = "an IPv4 address or prefix";
+        return Err(reader.fault(key, "is not supported in this release", expected));
+    }
+    if net.addr() != net.network() {
+        let expected = format!("\"{}\" or one address", net.trunc());
+        return Err(reader.fault(key, "has host bits set", &expected));
+    }
+    if let Some(what) = not_unicast(net.addr()) {
+        return Err(reader.fault(key, what, "an address that clients can dial"));
+    }
+    Ok(net)
+}
+
+/// `203.0.113.1` is `203.0.113.1/32`.
+struct AddressOrPrefix(IpNet);
+
+impl std::str::FromStr for AddressOrPrefix {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        address.or_else(|_| text.parse()).map(Self).map_err(|_| ())
+    }
+}
+
+fn read_port(reader: &mut Reader<'_, '_>) -> Result<VipPort, Reported> {
+    let key = &keys::PORT;
+    let expected = key.kind.expected();
+    match reader.raw(key)? {
+        DeValue::Integer(digits) => {
+            let number = i64::from_str_radix(digits.as_str(), digits.radix());
+            match number.ok().and_then(|number| u16::try_from(number).ok()) {
+                Some(port @ 1..) => Ok(VipPort::Exact(port)),
+                _ => Err(reader.fault(key, "is out of range", "1 to 65535")),
+            }
+        }
+        DeValue::String(text) if text == "any" => Ok(VipPort::Any),
+        DeValue::String(text) => match parse_range(text) {
+            Some((first, last)) if first == last => Ok(VipPort::Exact(first)),
+            Some((first, last)) if first < last => Ok(VipPort::Range { first, last }),
+            Some(_) => Err(reader.fault(key, "runs backwards", "the lower port first")),
+            None => Err(reader.fault(key, "is not a port range", &expected)),
+        },
+        other => Err(reader.fault(key, &format!("is {}", type_of(other)), &expected)),
+    }
+}
+
+/// `8000-8099`, decimal, without blanks or signs, neither port 0.
+fn parse_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    let port = |digits: &str| {
+        let plain = digits.bytes().all(|digit| digit.is_ascii_digit());
+        digits.parse().ok().filter(|&port: &u16| plain && port > 0)
+    };
+    Some((port(first)?, port(last)?))
+}
+
+fn read_timeouts(reader: &mut Reader<'_, '_>) -> Result<Timeouts, Reported> {
+    let syn_received = reader.seconds(&keys::SYN_RECEIVED);
+    let established = reader.seconds(&keys::ESTABLISHED);
+    let fin_wait = reader.seconds(&keys::FIN_WAIT);
+    let time_wait = reader.seconds(&keys::TIME_WAIT);
+    let udp_idle = reader.seconds(&keys::UDP_IDLE);
+    Ok(Timeouts {
+        syn_received: syn_received?,
+        established: established?,
+        fin_wait: fin_wait?,
+        time_wait: time_wait?,
+        udp_idle: udp_idle?,
+    })
+}
