@@ -1,0 +1,476 @@
+//! Internet Protocol version 4 header (RFC 791; DSCP RFC 2474; ECN RFC 3168).
+//!
+//! ```text
+//!  0       4       8             14  16                              31
+//! +-------+-------+-------------+---+-------------------------------+
+//! |version|  IHL  |    DSCP     |ECN|         total length          |
+//! +-------+-------+-------------+---+-----+-------------------------+
+//! |         identification          |0 D M|     fragment offset     |
+//! +---------------+-----------------+-----+-------------------------+
+//! |  time to live |    protocol     |        header checksum        |
+//! +---------------+-----------------+-------------------------------+
+//! |                             source                              |
+//! +-----------------------------------------------------------------+
+//! |                           destination                           |
+//! +-----------------------------------------------------------------+
+//! |                     options, 0 to 40 bytes                      |
+//! +-----------------------------------------------------------------+
+//! ```
+//!
+//! The view covers the 20 fixed bytes. `header_length()` is what the packet claims (0 to 60)
+//! and is compared with the bytes at hand by whoever slices with it.
+
+use core::net::Ipv4Addr;
+
+use zerocopy::byteorder::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum;
+use super::protocol::IpProtocol;
+
+/// Options take at most this many bytes: an IHL of 15 words less the fixed header.
+pub const MAX_OPTIONS_LENGTH: usize = 40;
+
+/// The fixed part of an IPv4 header.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct Ipv4Header {
+    /// Version (high four bits) and Internet header length in 32-bit words.
+    pub version_and_header_length: u8,
+    /// DSCP (high six bits) and ECN.
+    pub dscp_and_ecn: u8,
+    /// Bytes of header and payload together.
+    pub total_length: U16,
+    /// Shared by the fragments of one datagram.
+    pub identification: U16,
+    /// Three flags (high bits) and the fragment offset in units of eight bytes.
+    pub flags_and_fragment_offset: U16,
+    /// Hops left.
+    pub time_to_live: u8,
+    /// What the payload is.
+    pub protocol: IpProtocol,
+    /// Internet checksum over header and options.
+    pub header_checksum: U16,
+    /// Sender.
+    pub source: [u8; 4],
+    /// Receiver.
+    pub destination: [u8; 4],
+}
+
+impl Ipv4Header {
+    /// Bytes of the fixed part.
+    pub const LENGTH: usize = size_of::<Self>();
+    /// Time to live of packets that the node itself sends.
+    pub const DEFAULT_TIME_TO_LIVE: u8 = 64;
+
+    const RESERVED: u16 = 0x8000;
+    const DONT_FRAGMENT: u16 = 0x4000;
+    const MORE_FRAGMENTS: u16 = 0x2000;
+    const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+    /// A view of the fixed header and the bytes after it (options first); `None` if fewer
+    /// than [`Self::LENGTH`] are there.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Option<(&Self, &[u8])> {
+        Self::ref_from_prefix(bytes).ok()
+    }
+
+    /// As [`Self::parse`], to write through.
+    #[inline]
+    pub fn parse_mut(bytes: &mut [u8]) -> Option<(&mut Self, &mut [u8])> {
+        Self::mut_from_prefix(bytes).ok()
+    }
+
+    /// A header without options, unfragmented: DSCP, ECN and identification 0, DF set, the
+    /// default time to live, checksum filled in. `total_length` counts this header. Whoever
+    /// changes a field afterwards calls [`Self::fill_checksum`] again.
+    pub fn build(
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        protocol: IpProtocol,
+        total_length: u16,
+    ) -> Self {
+        let mut header = Self {
+            version_and_header_length: 0x45,
+            dscp_and_ecn: 0,
+            total_length: U16::new(total_length),
+            identification: U16::new(0),
+            flags_and_fragment_offset: U16::new(Self::DONT_FRAGMENT),
+            time_to_live: Self::DEFAULT_TIME_TO_LIVE,
+            protocol,
+            header_checksum: U16::new(0),
+            source: source.octets(),
+            destination: destination.octets(),
+        };
+        header.fill_checksum();
+        header
+    }
+
+    /// Computes the checksum of a header **without options**.
+    #[inline]
+    pub fn fill_checksum(&mut self) {
+        self.header_checksum = U16::new(0);
+        self.header_checksum = U16::new(checksum::checksum(self.as_bytes()));
+    }
+
+    /// 4, in a packet that is what its EtherType says.
+    #[inline]
+    pub fn version(&self) -> u8 {
+        self.version_and_header_length >> 4
+    }
+
+    /// Bytes of header and options as claimed: 0 to 60, valid from 20.
+    #[inline]
+    pub fn header_length(&self) -> usize {
+        usize::from(self.version_and_header_length & 0x0f) * 4
+    }
+
+    /// Differentiated services code point, 0 to 63.
+    #[inline]
+    pub fn dscp(&self) -> u8 {
+        self.dscp_and_ecn >> 2
+    }
+
+    /// Explicit congestion notification, 0 to 3.
+    #[inline]
+    pub fn ecn(&self) -> u8 {
+        self.dscp_and_ecn & 0x03
+    }
+
+    /// The first flag, which must be zero (RFC 3514 has another use for it).
+    #[inline]
+    pub fn reserved_flag(&self) -> bool {
+        self.flags_and_fragment_offset.get() & Self::RESERVED != 0
+    }
+
+    /// DF
+    #[inline]
+    pub fn dont_fragment(&self) -> bool {
+        self.flags_and_fragment_offset.get() & Self::DONT_FRAGMENT != 0
+    }
+
+    /// Sets or clears DF; the checksum is the caller's.
+    #[inline]
+    pub fn set_dont_fragment(&mut self, on: bool) {
+        let others = self.flags_and_fragment_offset.get() & !Self::DONT_FRAGMENT;
+        let flag = if on { Self::DONT_FRAGMENT } else { 0 };
+        self.flags_and_fragment_offset = U16::new(others | flag);
+    }
+
+    /// MF
+    #[inline]
+    pub fn more_fragments(&self) -> bool {
+        self.flags_and_fragment_offset.get() & Self::MORE_FRAGMENTS != 0
+    }
+
+    /// Where this fragment starts in the datagram's payload, in units of eight bytes, 0 to 8191.
+    #[inline]
+    pub fn fragment_offset(&self) -> u16 {
+        self.flags_and_fragment_offset.get() & Self::FRAGMENT_OFFSET
+    }
+
+    /// Is it a part of a datagram: first, middle or last fragment?
+    #[inline]
+    pub fn is_fragment(&self) -> bool {
+        self.flags_and_fragment_offset.get() & (Self::MORE_FRAGMENTS | Self::FRAGMENT_OFFSET) != 0
+    }
+
+    /// The sender's address.
+    #[inline]
+    pub fn source_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.source)
+    }
+
+    /// The receiver's address.
+    #[inline]
+    pub fn destination_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.destination)
+    }
+
+    /// Takes one hop off and keeps the checksum right. `false`, and nothing is changed, when
+    /// no hop would be left (RFC 1812, section 5.3.1: such a packet must not be forwarded).
+    #[inline]
+    pub fn decrement_time_to_live(&mut self) -> bool {
+        if self.time_to_live <= 1 {
+            return false;
+        }
+        let old = u16::from_be_bytes([self.time_to_live, self.protocol.0]);
+        self.time_to_live -= 1;
+        let new = u16::from_be_bytes([self.time_to_live, self.protocol.0]);
+        self.header_checksum = U16::new(checksum::update_u16(self.header_checksum.get(), old, new));
+        true
+    }
+}
+
+/// One option that takes part in something: no-operations are passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4Option<'a> {
+    /// Copied flag, class and number in one byte, as the registry lists it.
+    pub kind: u8,
+    /// The bytes after kind and length.
+    pub data: &'a [u8],
+}
+
+impl Ipv4Option<'_> {
+    /// End of option list
+    pub const END_OF_LIST: u8 = 0;
+    /// No operation
+    pub const NO_OPERATION: u8 = 1;
+    /// Loose source and record route
+    pub const LOOSE_SOURCE_ROUTE: u8 = 131;
+    /// Strict source and record route
+    pub const STRICT_SOURCE_ROUTE: u8 = 137;
+
+    /// Does it let the sender choose the packet's way?
+    #[inline]
+    pub const fn is_source_route(&self) -> bool {
+        matches!(
+            self.kind,
+            Self::LOOSE_SOURCE_ROUTE | Self::STRICT_SOURCE_ROUTE
+        )
+    }
+}
+
+/// An option with a length that is too small, or that leaves the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedOption;
+
+/// The options of one header, in order. Ends at the end of the list, of the bytes, or after
+/// the first malformed option.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    remaining: &'a [u8],
+}
+
+impl<'a> Options<'a> {
+    /// `bytes` is the header from its 21st byte to its length. What exceeds
+    /// [`MAX_OPTIONS_LENGTH`] is no option area and is not looked at.
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            remaining: bytes.get(..MAX_OPTIONS_LENGTH).unwrap_or(bytes),
+        }
+    }
+}
+
+impl<'a> Iterator for Options<'a> {
+    type Item = Result<Ipv4Option<'a>, MalformedOption>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            // RFC 791, section 3.1: an option is a single kind byte, or a kind byte, a length
+            // byte that counts both of them, and the data.
+            let (&kind, after_kind) = self.remaining.split_first()?;
+            match kind {
+                Ipv4Option::END_OF_LIST => {
+                    self.remaining = &[];
+                    return None;
+                }
+                Ipv4Option::NO_OPERATION => self.remaining = after_kind,
+                _ => {
+                    let option = after_kind
+                        .first()
+                        .and_then(|&length| self.remaining.split_at_checked(usize::from(length)))
+                        .and_then(|(option, rest)| Some((option.get(2..)?, rest)));
+                    return match option {
+                        Some((data, rest)) => {
+                            self.remaining = rest;
+                            Some(Ok(Ipv4Option { kind, data }))
+                        }
+                        None => {
+                            self.remaining = &[];
+                            Some(Err(MalformedOption))
+                        }
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// What the options of a packet mean to a forwarder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionsVerdict {
+    /// None, or only such as pass through unread.
+    Ordinary,
+    /// A source route among them: refused (RFC 7126, sections 4.3 and 4.4).
+    SourceRoute,
+    /// A length that does not fit.
+    Malformed,
+}
+
+/// Looks at all options: a malformed one outweighs a source route before it, because then
+/// the packet is not what it says it is. `bytes` as for [`Options::new`].
+pub fn inspect_options(bytes: &[u8]) -> OptionsVerdict {
+    let mut verdict = OptionsVerdict::Ordinary;
+    for option in Options::new(bytes) {
+        match option {
+            Err(MalformedOption) => return OptionsVerdict::Malformed,
+            Ok(option) if option.is_source_route() => verdict = OptionsVerdict::SourceRoute,
+            Ok(_) => {}
+        }
+    }
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const DESTINATION: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+    #[test]
+    fn fields_are_where_rfc_791_puts_them() {
+        let bytes = [
+            0x46,
+            0b1011_1010,
+            0x05,
+            0xdc,
+            0x12,
+            0x34,
+            0b1010_0000,
+            0x03,
+            63,
+            17,
+            0xab,
+            0xcd,
+            192,
+            0,
+            2,
+            1,
+            203,
+            0,
+            113,
+            1,
+            1,
+            1,
+            1,
+            0,
+        ];
+        let (header, rest) = Ipv4Header::parse(&bytes).unwrap();
+        assert_eq!((header.version(), header.header_length()), (4, 24));
+        assert_eq!((header.dscp(), header.ecn()), (0b10_1110, 0b10));
+        assert_eq!(header.total_length.get(), 1500);
+        assert_eq!(header.identification.get(), 0x1234);
+        assert!(header.reserved_flag() && !header.dont_fragment() && header.more_fragments());
+        assert_eq!(header.fragment_offset(), 3);
+        assert!(header.is_fragment());
+        assert_eq!(
+            (header.time_to_live, header.protocol),
+            (63, IpProtocol::UDP)
+        );
+        assert_eq!(header.header_checksum.get(), 0xabcd);
+        assert_eq!(header.source_address(), SOURCE);
+        assert_eq!(header.destination_address(), DESTINATION);
+        assert_eq!(rest.len(), 4);
+    }
+
+    #[test]
+    fn a_built_header_verifies_and_is_no_fragment() {
+        let header = Ipv4Header::build(SOURCE, DESTINATION, IpProtocol::TCP, 40);
+        assert!(checksum::verify(header.as_bytes()));
+        assert_eq!((header.version(), header.header_length()), (4, 20));
+        assert!(header.dont_fragment() && !header.is_fragment());
+    }
+
+    #[test]
+    fn clearing_df_leaves_the_offset_alone() {
+        let mut header = Ipv4Header::build(SOURCE, DESTINATION, IpProtocol::TCP, 40);
+        header.flags_and_fragment_offset = U16::new(0x6005);
+        header.set_dont_fragment(false);
+        assert_eq!(header.flags_and_fragment_offset.get(), 0x2005);
+        header.set_dont_fragment(true);
+        assert_eq!(header.flags_and_fragment_offset.get(), 0x6005);
+    }
+
+    #[test]
+    fn taking_a_hop_off_keeps_the_checksum_right_at_every_value() {
+        for time_to_live in 2..=255 {
+            let mut header = Ipv4Header::build(SOURCE, DESTINATION, IpProtocol::TCP, 40);
+            header.time_to_live = time_to_live;
+            header.fill_checksum();
+            assert!(header.decrement_time_to_live());
+            assert_eq!(header.time_to_live, time_to_live - 1);
+            let incremental = header.header_checksum;
+            header.fill_checksum();
+            assert_eq!(incremental, header.header_checksum);
+        }
+    }
+
+    #[test]
+    fn the_last_hop_is_not_taken_off() {
+        for time_to_live in [0, 1] {
+            let mut header = Ipv4Header::build(SOURCE, DESTINATION, IpProtocol::TCP, 40);
+            header.time_to_live = time_to_live;
+            let before = header;
+            assert!(!header.decrement_time_to_live());
+            assert_eq!(header, before);
+        }
+    }
+
+    #[test]
+    fn options_are_listed_in_order_and_no_operations_passed_over() {
+        let bytes = [1, 7, 4, 0xaa, 0xbb, 1, 148, 2, 0, 99];
+        let listed: Vec<_> = Options::new(&bytes).collect();
+        assert_eq!(
+            listed,
+            [
+                Ok(Ipv4Option {
+                    kind: 7,
+                    data: &[0xaa, 0xbb]
+                }),
+                Ok(Ipv4Option {
+                    kind: 148,
+                    data: &[]
+                }),
+            ]
+        );
+        assert_eq!(inspect_options(&bytes), OptionsVerdict::Ordinary);
+        assert_eq!(inspect_options(&[]), OptionsVerdict::Ordinary);
+    }
+
+    #[test]
+    fn a_length_that_is_too_small_missing_or_too_big_is_malformed() {
+        for bytes in [
+            &[7, 0][..],
+            &[7, 1],
+            &[7],
+            &[1, 1, 7],
+            &[7, 5, 0, 0],
+            &[7, 255],
+        ] {
+            assert_eq!(
+                inspect_options(bytes),
+                OptionsVerdict::Malformed,
+                "{bytes:?}"
+            );
+            assert_eq!(
+                Options::new(bytes).count(),
+                1,
+                "iteration stops at the first fault"
+            );
+        }
+    }
+
+    #[test]
+    fn source_routes_are_found_behind_other_options() {
+        for kind in [131, 137] {
+            let bytes = [1, 7, 3, 4, kind, 7, 4, 10, 0, 0, 1, 0];
+            assert_eq!(inspect_options(&bytes), OptionsVerdict::SourceRoute);
+        }
+        let behind_the_end = [0, 131, 3, 4];
+        assert_eq!(inspect_options(&behind_the_end), OptionsVerdict::Ordinary);
+        let then_malformed = [131, 3, 4, 7, 0];
+        assert_eq!(inspect_options(&then_malformed), OptionsVerdict::Malformed);
+    }
+
+    #[test]
+    fn bytes_beyond_the_fortieth_are_no_options() {
+        let mut bytes = [1u8; 44];
+        bytes[40] = 131;
+        assert_eq!(inspect_options(&bytes), OptionsVerdict::Ordinary);
+    }
+}
