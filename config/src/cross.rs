@@ -4,7 +4,7 @@
 //! reported twice in two guises. Each check is linear, or takes n log n, in what the file
 //! holds: tens of thousands of VIPs are ordinary.
 
-use crate::model::{Dpdk, Forwarding, Port};
+use crate::model::{Dpdk, Forwarding, Port, VipPort};
 use crate::overlap::ties;
 use crate::report::{Report, quote};
 use crate::section::pool::PoolEntry;
@@ -139,18 +139,22 @@ pub(crate) fn check_backends(report: &mut Report<'_>, pools: &[PoolEntry], ports
 pub(crate) fn check_ties(report: &mut Report<'_>, vips: &[VipEntry]) {
     for tie in ties(vips) {
         let (later, earlier) = (&vips[tie.later], &vips[tie.earlier]);
-        let other = format!("the vip {} at line {}", earlier.vip, earlier.port_line);
-        let line = later.port_line;
-        let message = if later.vip.port == earlier.vip.port {
-            format!("vip {}: is {other} again (expected another port or protocol)", later.vip)
-        } else {
-            format!(
-                "vip {}: its ports overlap those of {other} (expected ranges that do not \
-                 intersect)",
-                later.vip
-            )
+        let port = match later.vip.port {
+            VipPort::Exact(port) => port.to_string(),
+            port => format!("\"{port}\""),
         };
-        report.problem(line, message);
+        let (what, expected) = if later.vip.port == earlier.vip.port {
+            ("is also that", "another port, protocol or address")
+        } else {
+            ("overlaps that", "ranges that do not intersect")
+        };
+        report.problem(
+            later.port_line,
+            format!(
+                "vip {}: port = {port} {what} of the vip {} at line {} (expected {expected})",
+                later.vip, earlier.vip, earlier.port_line
+            ),
+        );
     }
 }
 
@@ -170,8 +174,8 @@ pub(crate) fn check_vip_addresses(report: &mut Report<'_>, vips: &[VipEntry], po
             report.problem(
                 entry.address_line,
                 format!(
-                    "vip {}: covers {what} {address} of port {} (expected addresses that no \
-                     machine has)",
+                    "vip {}: address covers {what} {address} of port {} (expected addresses \
+                     that no machine has)",
                     entry.vip,
                     quote(&port.name)
                 ),

@@ -83,7 +83,7 @@ impl<'r, 'd> Reader<'r, 'd> {
         let Kind::Name { punctuation } = key.kind else { return Ok(text) };
         let plain = |character: char| character.is_ascii_alphanumeric();
         let allowed = |character| plain(character) || punctuation.contains(character);
-        let expected = format!("{}, a letter or digit first", key.values_cell());
+        let expected = format!("{}, a letter or digit first", key.kind.range());
         if text.is_empty() || text.len() > 63 {
             Err(self.fault(key, &format!("has {} characters", text.chars().count()), &expected))
         } else if !text.starts_with(plain) || !text.chars().all(allowed) {
@@ -218,7 +218,7 @@ impl<'r, 'd> Reader<'r, 'd> {
                 }
                 other => {
                     let what = format!("is {}", type_of(other));
-                    self.item_fault(key, index, &what, &key.kind.expected());
+                    self.item_fault(key, index, &what, &key.kind.expected_item());
                 }
             }
         }
@@ -258,11 +258,11 @@ impl<'r, 'd> Reader<'r, 'd> {
                 }
                 Err(Item::NotInNotation) => self.not_in_notation(key, Some(index)),
                 Err(Item::OutOfRange) => {
-                    self.item_fault(key, index, "is out of range", &key.values_cell())
+                    self.item_fault(key, index, "is out of range", &key.kind.range())
                 }
                 Err(Item::WrongType) => {
                     let what = format!("is {}", type_of(item));
-                    self.item_fault(key, index, &what, &key.kind.expected())
+                    self.item_fault(key, index, &what, &key.kind.expected_item())
                 }
             };
             reported = Some(fault);

@@ -141,15 +141,7 @@ impl Key {
 
     /// The values allowed, in words: `576 to 9216`. A dash when the type says all.
     pub fn values_cell(&self) -> String {
-        let by_kind = match self.kind {
-            Kind::Integer { min, max } | Kind::Integers { min, max } => format!("{min} to {max}"),
-            Kind::Choice { now, .. } => quoted_choice(now),
-            Kind::Name { punctuation } => {
-                format!("1 to 63 letters, digits and {}", spaced(punctuation))
-            }
-            Kind::Ports => "1 to 65535, \"8000-8099\", or \"any\"".to_owned(),
-            _ => String::new(),
-        };
+        let by_kind = self.kind.range();
         match (by_kind.is_empty(), self.rule.is_empty()) {
             (true, true) => "-".to_owned(),
             (true, false) => self.rule.to_owned(),
@@ -190,6 +182,30 @@ impl Kind {
         }
     }
 
+    /// The values allowed, in words; empty when the type says all.
+    pub(crate) fn range(&self) -> String {
+        match self {
+            Self::Integer { min, max } | Self::Integers { min, max } => format!("{min} to {max}"),
+            Self::Choice { now, .. } => quoted_choice(now),
+            Self::Name { punctuation } => {
+                format!("1 to 63 letters, digits and {}", spaced(punctuation))
+            }
+            Self::Ports => "1 to 65535, \"8000-8099\", or \"any\"".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// What an error message says was expected of an element of a list.
+    pub(crate) fn expected_item(&self) -> String {
+        match *self {
+            Self::Texts => Self::Text.expected(),
+            Self::Integers { min, max } => Self::Integer { min, max }.expected(),
+            Self::Notations { what, example } => Self::Notation { what, example }.expected(),
+            Self::Tables(title) => format!("a table {title}"),
+            other => other.expected(),
+        }
+    }
+
     /// What an error message says was expected.
     pub(crate) fn expected(&self) -> String {
         match self {
@@ -204,7 +220,7 @@ impl Kind {
             Self::Secret { what } => format!("{what} in quotes"),
             Self::Ports => "a port number, a range \"8000-8099\", or \"any\"".to_owned(),
             Self::Table(title) => format!("a table {title}"),
-            Self::Tables(title) => format!("one {title} for each"),
+            Self::Tables(title) => format!("tables, each written {title}"),
             Self::Later => "the key to be left out".to_owned(),
             _ => with_article(&self.type_name()),
         }

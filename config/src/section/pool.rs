@@ -143,8 +143,8 @@ fn check_capacity(
     }
     if weighted * 100 > u64::from(table_size) {
         let message = format!(
-            "table_size = {table_size} is small for {weighted} backends with a weight, and their \
-             shares will be uneven (recommended is a prime of at least {})",
+            "table_size = {table_size} is less than 100 slots for each backend, so shares will be \
+             uneven (recommended is a prime of at least {})",
             weighted * 100
         );
         reader.warning(&keys::TABLE_SIZE, &message);

@@ -52,8 +52,9 @@ fn read_address(reader: &mut Reader<'_, '_>) -> Result<IpNet, Reported> {
         let expected = format!("\"{}\" or one address", net.trunc());
         return Err(reader.fault(key, "has host bits set", &expected));
     }
-    if let Some(what) = not_unicast(net.addr()) {
-        return Err(reader.fault(key, what, "an address that clients can dial"));
+    let ends = [net.network(), net.broadcast()];
+    if let Some(what) = ends.into_iter().find_map(not_unicast) {
+        return Err(reader.fault(key, what, "addresses that clients can dial"));
     }
     Ok(net)
 }
