@@ -1,0 +1,291 @@
+//! One flow in one cache line.
+//!
+//! Invariant: an entry is plain bytes; every bit pattern is a valid entry, so memory from
+//! anywhere can hold a table. Whether a slot holds a flow at all is said by its tag alone.
+
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::key::FlowKey;
+use crate::state::{Packet, State, Step, step};
+
+/// Traffic both opened the flow and continued it.
+const CONFIRMED: u8 = 1;
+/// The flow's backend was evicted; stragglers are answered, not forwarded.
+const TOMBSTONE: u8 = 2;
+/// The byte counter has 48 bits (281 TB) and stays at its end.
+const MAX_BYTES: u64 = (1 << 48) - 1;
+
+/// Where a flow is pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Dense index of the backend.
+    pub backend: u32,
+    /// Generation of that index, so that a reused index is not taken for its predecessor.
+    pub generation: u16,
+    /// Dense index of the VIP the flow came in on.
+    pub vip: u32,
+}
+
+/// A tracked flow: 64 bytes, one cache line.
+///
+/// ```text
+///  0        38       40   42 43 44    48      52    56      60      64
+///  | key    | bytes^ | gen|st|fl| seen | backend | vip | packets | bytes |
+/// ```
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Entry {
+    key: FlowKey,
+    bytes_high: u16,
+    generation: u16,
+    state: u8,
+    flags: u8,
+    last_seen: u32,
+    backend: u32,
+    vip: u32,
+    packets: u32,
+    bytes_low: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
+
+/// What a packet did to its entry.
+pub(crate) enum Observed {
+    Forward,
+    Expired,
+    Reopened,
+}
+
+impl Entry {
+    /// An entry for the first packet of a flow.
+    #[inline]
+    pub(crate) fn open(key: FlowKey, pin: Pin, packet: Packet, now: u32) -> Entry {
+        Entry {
+            key,
+            bytes_high: 0,
+            generation: pin.generation,
+            state: State::opening(key.protocol(), packet.segment) as u8,
+            flags: 0,
+            last_seen: now,
+            backend: pin.backend,
+            vip: pin.vip,
+            packets: 1,
+            bytes_low: packet.length,
+        }
+    }
+
+    /// The flow's 5-tuple.
+    #[inline]
+    pub fn key(&self) -> &FlowKey {
+        &self.key
+    }
+
+    /// Backend, generation and VIP.
+    #[inline]
+    pub fn pin(&self) -> Pin {
+        Pin { backend: self.backend, generation: self.generation, vip: self.vip }
+    }
+
+    /// Dense index of the backend.
+    #[inline]
+    pub fn backend(&self) -> u32 {
+        self.backend
+    }
+
+    /// Generation of the backend's index.
+    #[inline]
+    pub fn generation(&self) -> u16 {
+        self.generation
+    }
+
+    /// Dense index of the VIP.
+    #[inline]
+    pub fn vip(&self) -> u32 {
+        self.vip
+    }
+
+    /// Where the flow stands.
+    #[inline]
+    pub fn state(&self) -> State {
+        State::from_bits(self.state)
+    }
+
+    /// Whether traffic both opened the flow and continued it.
+    #[inline]
+    pub fn confirmed(&self) -> bool {
+        self.flags & CONFIRMED != 0
+    }
+
+    /// Whether the flow's backend was evicted.
+    #[inline]
+    pub fn tombstone(&self) -> bool {
+        self.flags & TOMBSTONE != 0
+    }
+
+    /// Time of the last packet, milliseconds on the caller's wrapping clock.
+    #[inline]
+    pub fn last_seen(&self) -> u32 {
+        self.last_seen
+    }
+
+    /// Milliseconds since the last packet.
+    #[inline]
+    pub fn idle(&self, now: u32) -> u32 {
+        now.wrapping_sub(self.last_seen)
+    }
+
+    /// Packets seen; stays at `u32::MAX`.
+    #[inline]
+    pub fn packets(&self) -> u32 {
+        self.packets
+    }
+
+    /// Bytes seen; stays at 2^48 - 1.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        (self.bytes_high as u64) << 32 | self.bytes_low as u64
+    }
+
+    /// Whether an entry that may idle for `limit` milliseconds is over.
+    #[inline]
+    pub(crate) fn expired(&self, now: u32, limit: u32) -> bool {
+        self.idle(now) >= limit
+    }
+
+    /// Takes one packet of the flow: counts it and moves the state, if the entry is live and
+    /// the packet belongs to the same connection; else leaves the entry alone.
+    #[inline]
+    pub(crate) fn observe(&mut self, packet: Packet, now: u32, limit: u32) -> Observed {
+        if self.expired(now, limit) {
+            return Observed::Expired;
+        }
+        let Step { next, confirms, reopens } = step(self.state(), packet.segment);
+        // A SYN for a tombstone: the client took the RST and dials again.
+        if reopens || self.tombstone() && packet.segment == crate::Segment::Syn {
+            return Observed::Reopened;
+        }
+        self.state = next as u8;
+        self.flags |= confirms as u8 * CONFIRMED;
+        self.last_seen = now;
+        self.packets = self.packets.saturating_add(1);
+        let bytes = (self.bytes() + packet.length as u64).min(MAX_BYTES);
+        self.bytes_low = bytes as u32;
+        self.bytes_high = (bytes >> 32) as u16;
+        Observed::Forward
+    }
+
+    #[inline]
+    pub(crate) fn repin(&mut self, backend: u32, generation: u16) {
+        self.backend = backend;
+        self.generation = generation;
+        self.flags &= !TOMBSTONE;
+    }
+
+    #[inline]
+    pub(crate) fn bury(&mut self) {
+        self.flags |= TOMBSTONE;
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("key", &self.key)
+            .field("pin", &self.pin())
+            .field("state", &self.state())
+            .field("confirmed", &self.confirmed())
+            .field("tombstone", &self.tombstone())
+            .field("last_seen", &self.last_seen)
+            .field("packets", &self.packets)
+            .field("bytes", &self.bytes())
+            .finish()
+    }
+}
+
+/// Why an entry left the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Idle past its timeout.
+    Expired,
+    /// Evicted to make room, while closing or a tombstone.
+    Closing,
+    /// Evicted to make room, before traffic had confirmed it.
+    Unconfirmed,
+    /// A new connection took over the 5-tuple.
+    Superseded,
+}
+
+/// An entry that left the table: what gauges of active flows need to stay right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Where the flow was pinned.
+    pub pin: Pin,
+    /// The state it was in.
+    pub state: State,
+    /// Whether it was a tombstone.
+    pub tombstone: bool,
+    /// Why it left.
+    pub cause: Cause,
+}
+
+impl Removed {
+    #[inline]
+    pub(crate) fn new(entry: &Entry, cause: Cause) -> Removed {
+        Removed { pin: entry.pin(), state: entry.state(), tombstone: entry.tombstone(), cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Segment;
+    use core::net::Ipv4Addr;
+
+    fn entry(segment: Segment) -> Entry {
+        let key = FlowKey::v4(Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST, 1, 2, 6);
+        let pin = Pin { backend: 7, generation: 3, vip: 9 };
+        Entry::open(key, pin, Packet { segment, length: 60 }, 1000)
+    }
+
+    #[test]
+    fn counters_stop_at_their_ends() {
+        let mut entry = entry(Segment::Ack);
+        entry.packets = u32::MAX - 1;
+        (entry.bytes_high, entry.bytes_low) = (u16::MAX, u32::MAX - 100);
+        for _ in 0..3 {
+            entry.observe(Packet { segment: Segment::Ack, length: 90 }, 1000, 10);
+        }
+        assert_eq!((entry.packets(), entry.bytes()), (u32::MAX, MAX_BYTES));
+    }
+
+    #[test]
+    fn bytes_carry_from_the_low_word_into_the_high_one() {
+        let mut entry = entry(Segment::Ack);
+        entry.bytes_low = u32::MAX;
+        entry.observe(Packet { segment: Segment::Ack, length: 2 }, 1000, 10);
+        assert_eq!(entry.bytes(), (1 << 32) + 1);
+    }
+
+    #[test]
+    fn an_entry_lives_for_its_timeout_and_not_a_millisecond_longer() {
+        for last_seen in [0, 1000, u32::MAX - 5, u32::MAX] {
+            let mut entry = entry(Segment::Ack);
+            entry.last_seen = last_seen;
+            assert!(!entry.expired(last_seen, 30), "at once");
+            assert!(!entry.expired(last_seen.wrapping_add(29), 30), "just before");
+            assert!(entry.expired(last_seen.wrapping_add(30), 30), "at the timeout");
+        }
+    }
+
+    #[test]
+    fn repinning_raises_a_flow_from_the_dead() {
+        let mut entry = entry(Segment::Ack);
+        entry.bury();
+        assert!(entry.tombstone());
+        entry.repin(8, 4);
+        assert_eq!(entry.pin(), Pin { backend: 8, generation: 4, vip: 9 });
+        assert!(!entry.tombstone());
+    }
+}

@@ -1,0 +1,91 @@
+//! Who makes room for a new flow when there is none.
+//!
+//! The choice is made among the slots from the new flow's home on, 16 at a time and at most
+//! 32, which are neighbours in memory. Order: timed out, closing or tombstone, unconfirmed;
+//! within each the longest idle. A confirmed live flow is never chosen, so a flood of SYNs
+//! or of stray ACKs can push out nothing but its own kind.
+
+use crate::entry::{Cause, Entry};
+use crate::prefetch::prefetch;
+use crate::table::Table;
+use crate::tags;
+
+/// Slots compared with each other before one is chosen.
+const WINDOW: usize = 16;
+/// Windows looked at before the flow is refused.
+const WINDOWS: usize = 2;
+
+/// Where room can be made.
+pub(crate) enum Room {
+    /// The entry in this slot may go.
+    Taken(usize, Cause),
+    /// All in reach are confirmed and live.
+    None,
+}
+
+impl Table {
+    #[inline]
+    pub(crate) fn prefetch_window(&self, home: usize) {
+        for slot in home..home + WINDOW {
+            prefetch(&self.entries, slot);
+        }
+    }
+
+    /// Chooses the entry that makes room for a flow of this home that belongs at `point`.
+    pub(crate) fn room(
+        &self,
+        home: usize,
+        point: usize,
+        now: u32,
+        idle_limit: impl Fn(&Entry) -> u32,
+    ) -> Room {
+        let mut blocked = false;
+        for window in 0..WINDOWS {
+            let from = home + window * WINDOW;
+            let mut best = 0;
+            let mut victim = from;
+            for slot in from..from + WINDOW {
+                if slot > point && tags::is_farthest(self.tags[slot - 1]) {
+                    // The new flow pushes what lies between its place and the victim's up
+                    // by one, and this neighbour cannot move.
+                    blocked = true;
+                    break;
+                }
+                if self.tags[slot] == 0 {
+                    continue;
+                }
+                let rank = rank(&self.entries[slot], now, &idle_limit);
+                if rank > best {
+                    (best, victim) = (rank, slot);
+                }
+            }
+            match best >> 32 {
+                0 if blocked => break,
+                0 => continue,
+                UNCONFIRMED => return Room::Taken(victim, Cause::Unconfirmed),
+                CLOSING => return Room::Taken(victim, Cause::Closing),
+                _ => return Room::Taken(victim, Cause::Expired),
+            }
+        }
+        Room::None
+    }
+}
+
+const UNCONFIRMED: u64 = 1;
+const CLOSING: u64 = 2;
+const EXPIRED: u64 = 3;
+
+/// How readily an entry goes: its class above its idle time. 0 for one that stays.
+#[inline]
+fn rank(entry: &Entry, now: u32, idle_limit: &impl Fn(&Entry) -> u32) -> u64 {
+    let class = if entry.expired(now, idle_limit(entry)) {
+        EXPIRED
+    } else if entry.state().is_closing() || entry.tombstone() {
+        CLOSING
+    } else if !entry.confirmed() {
+        UNCONFIRMED
+    } else {
+        return 0;
+    };
+    class << 32 | entry.idle(now) as u64
+}

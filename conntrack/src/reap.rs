@@ -1,0 +1,155 @@
+//! Sweeping up timed-out entries: lazily, a little between bursts, on the worker itself.
+//!
+//! The reaper only gives memory back; no answer of the table depends on it. Its cursor lives
+//! in the table, and steps back when a removal elsewhere moves the entry it would have met
+//! next: every entry that is there for a whole turn is met in that turn.
+
+use crate::entry::{Cause, Entry, Removed};
+use crate::table::Table;
+
+/// Ticks in which the whole table is visited once.
+pub const TICKS_A_TURN: u32 = 256;
+
+impl Table {
+    /// Visits `budget` slots from the cursor on, wrapping at the end, and removes what has
+    /// timed out. `idle_limit` gives an entry's timeout in milliseconds; `removed` hears of
+    /// each entry that went. Returns how many went. Empty slots cost two bytes of reading,
+    /// a removal moves the run behind it.
+    pub fn reap(
+        &mut self,
+        now: u32,
+        budget: usize,
+        idle_limit: impl Fn(&Entry) -> u32,
+        mut removed: impl FnMut(Removed),
+    ) -> usize {
+        let mut reaped = 0;
+        for _ in 0..budget {
+            if self.cursor >= self.span() {
+                self.cursor = 0;
+            }
+            let slot = self.cursor;
+            if self.tags[slot] == 0 {
+                self.cursor += 1;
+                continue;
+            }
+            let entry = &self.entries[slot];
+            if entry.expired(now, idle_limit(entry)) {
+                removed(Removed::new(entry, Cause::Expired));
+                // The cursor stays: the next entry of the run moves into this slot.
+                self.remove(slot);
+                reaped += 1;
+            } else {
+                self.cursor += 1;
+            }
+        }
+        reaped
+    }
+
+    /// Shows the entries in up to `slots` slots from `cursor` (0 at first), timed-out ones
+    /// included, and returns the cursor to go on with, or none at the end. A walk in pieces
+    /// misses or repeats an entry that moves between the pieces.
+    pub fn walk(
+        &self,
+        cursor: usize,
+        slots: usize,
+        mut visit: impl FnMut(&Entry),
+    ) -> Option<usize> {
+        let end = cursor.saturating_add(slots).min(self.span());
+        for slot in cursor..end {
+            if self.tags[slot] != 0 {
+                visit(&self.entries[slot]);
+            }
+        }
+        (end < self.span()).then_some(end)
+    }
+}
+
+/// Paces [`Table::reap`]: 1/256 of the table a tick, in small slices between bursts.
+#[derive(Clone, Debug)]
+pub struct Reaper {
+    tick: u32,
+    slice: usize,
+    last: u32,
+    /// Slots owed, times the milliseconds of a turn.
+    owed: u64,
+}
+
+impl Reaper {
+    /// A tick lasts `tick` milliseconds (at least 1), so a turn lasts 256 times that; one
+    /// call visits at most `slice` slots (at least 1). The clock starts at `now`.
+    pub fn new(tick: u32, slice: usize, now: u32) -> Reaper {
+        Reaper { tick: tick.max(1), slice: slice.max(1), last: now, owed: 0 }
+    }
+
+    /// How many slots of a table with `span` slots are to be visited now. What exceeds the
+    /// slice stays owed, up to one turn.
+    #[inline]
+    pub fn due(&mut self, now: u32, span: usize) -> usize {
+        let turn = self.tick as u64 * TICKS_A_TURN as u64;
+        let elapsed = now.wrapping_sub(self.last) as u64;
+        if elapsed > 0 {
+            self.last = now;
+            let owed = elapsed.min(turn) * span as u64;
+            self.owed = (self.owed + owed).min(turn * span as u64);
+        }
+        if self.owed < turn {
+            return 0;
+        }
+        let slots = (self.owed / turn).min(self.slice as u64);
+        self.owed -= slots * turn;
+        slots as usize
+    }
+
+    /// One slice of [`Table::reap`], if one is due.
+    #[inline]
+    pub fn run(
+        &mut self,
+        table: &mut Table,
+        now: u32,
+        idle_limit: impl Fn(&Entry) -> u32,
+        removed: impl FnMut(Removed),
+    ) -> usize {
+        match self.due(now, table.span()) {
+            0 => 0,
+            slots => table.reap(now, slots, idle_limit, removed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_visits_one_part_in_256_of_the_table() {
+        let mut reaper = Reaper::new(100, usize::MAX, 0);
+        let span = 256 * 50;
+        for tick in 1..=512 {
+            assert_eq!(reaper.due(tick * 100, span), 50);
+        }
+    }
+
+    #[test]
+    fn slices_bound_a_call_and_lose_nothing() {
+        let mut reaper = Reaper::new(100, 16, u32::MAX - 1000);
+        let span = 256 * 1000;
+        let mut visited = 0;
+        let mut now = u32::MAX - 1000;
+        for _ in 0..2560 {
+            now = now.wrapping_add(10);
+            for _ in 0..10 {
+                let slots = reaper.due(now, span);
+                assert!(slots <= 16);
+                visited += slots;
+            }
+        }
+        assert_eq!(visited, span, "one turn in 256 ticks, across the wrap of the clock");
+    }
+
+    #[test]
+    fn a_long_pause_owes_one_turn_at_most() {
+        let mut reaper = Reaper::new(100, usize::MAX, 0);
+        assert_eq!(reaper.due(3_000_000_000, 5000), 5000);
+        assert_eq!(reaper.due(3_000_000_000, 5000), 0);
+    }
+}
