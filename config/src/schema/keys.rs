@@ -234,7 +234,8 @@ pub(crate) mod port {
     pub(crate) static TX_DESCRIPTORS: Key =
         integer("tx_descriptors", 64, 4096, DESCRIPTORS).rule("a power of two");
     pub(crate) static MBUFS: Key =
-        integer("mbufs", 1024, 16_777_216, Fallback::Words("from the number of descriptors"));
+        integer("mbufs", 1024, 16_777_216, Fallback::Words("from the number of descriptors"))
+            .unit("packet buffers");
     pub(crate) static EXCEPTION: Key = key("exception", Kind::Later, Fallback::Words("none"));
 }
 
