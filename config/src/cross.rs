@@ -224,18 +224,34 @@ pub(crate) fn check_pool_names(
     vips: &[VipEntry],
     pool_ids: &HashSet<String>,
 ) {
+    // One name for each suggestion, and not many: the search takes as long as there are pools.
+    const MOST_SUGGESTIONS: usize = 100;
+    let mut suggestions: HashMap<&str, String> = HashMap::new();
     for entry in vips.iter().filter(|entry| !pool_ids.contains(&entry.vip.pool)) {
-        let name = &entry.vip.pool;
-        // Ties go to the first in the alphabet, so that the message does not change.
-        let distance = |id: &&String| (strsim::damerau_levenshtein(id, name), (*id).clone());
-        let expected = match pool_ids.iter().min_by_key(distance) {
-            Some(nearest) => format!("the id of a [[pool]]; nearest is {}", quote(nearest)),
-            None => "the id of a [[pool]], and there is none".to_owned(),
-        };
+        let name = entry.vip.pool.as_str();
+        if suggestions.len() < MOST_SUGGESTIONS && !suggestions.contains_key(name) {
+            suggestions.insert(name, nearest_pool(pool_ids, name));
+        }
+        let nearest = suggestions.get(name).map_or("", String::as_str);
         report.problem(
             entry.pool_line,
-            format!("vip {}: pool = {} is not known (expected {expected})", entry.vip, quote(name)),
+            format!(
+                "vip {}: pool = {} is not known (expected the id of a [[pool]]{nearest})",
+                entry.vip,
+                quote(name)
+            ),
         );
+    }
+}
+
+/// `; nearest is "web"`. Ties go to the first in the alphabet, so that the message is always
+/// the same.
+fn nearest_pool(pool_ids: &HashSet<String>, name: &str) -> String {
+    let name: String = name.chars().take(64).collect();
+    let distance = |id: &&String| (strsim::damerau_levenshtein(id, &name), (*id).clone());
+    match pool_ids.iter().min_by_key(distance) {
+        Some(nearest) => format!("; nearest is {}", quote(nearest)),
+        None => ", and there is none".to_owned(),
     }
 }
 

@@ -61,3 +61,71 @@ fn sweep(group: &mut [PortRange], ties: &mut Vec<Tie>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Timeouts, Vip};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    fn entry((prefix, protocol, port): (u8, u8, VipPort)) -> VipEntry {
+        let second = Duration::from_secs(1);
+        let timeouts = Timeouts {
+            syn_received: second,
+            established: second,
+            fin_wait: second,
+            time_wait: second,
+            udp_idle: second,
+        };
+        let address = IpNet::new([203, 0, 113, 0].into(), 24 + prefix).unwrap();
+        let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Any][usize::from(protocol)];
+        let vip = Vip { address, port, protocol, pool: String::new(), timeouts };
+        VipEntry { vip, address_line: 0, port_line: 0, pool_line: 0 }
+    }
+
+    fn port() -> impl Strategy<Value = VipPort> {
+        prop_oneof![
+            (1..12u16).prop_map(VipPort::Exact),
+            (1..40u16, 1..6u16)
+                .prop_map(|(first, more)| VipPort::Range { first, last: first + more }),
+            Just(VipPort::Any),
+        ]
+    }
+
+    /// The rule, pair by pair.
+    fn tie(a: &Vip, b: &Vip) -> bool {
+        let ports_tie = match (a.port, b.port) {
+            (VipPort::Range { first, last }, VipPort::Range { first: f, last: l }) => {
+                first <= l && f <= last
+            }
+            (a, b) => a == b,
+        };
+        a.address == b.address && a.protocol == b.protocol && ports_tie
+    }
+
+    proptest! {
+        #[test]
+        fn sweep_agrees_with_the_rule_applied_to_every_pair(
+            vips in prop::collection::vec((0..2u8, 0..3u8, port()), 0..24)
+        ) {
+            let vips: Vec<_> = vips.into_iter().map(entry).collect();
+            let found = ties(&vips);
+            let mut named = BTreeSet::new();
+            for Tie { later, earlier } in found {
+                prop_assert!(earlier < later && tie(&vips[earlier].vip, &vips[later].vip));
+                named.extend([earlier, later]);
+            }
+            let mut expected = BTreeSet::new();
+            for later in 0..vips.len() {
+                for earlier in 0..later {
+                    if tie(&vips[earlier].vip, &vips[later].vip) {
+                        expected.extend([earlier, later]);
+                    }
+                }
+            }
+            prop_assert_eq!(named, expected);
+        }
+    }
+}

@@ -54,7 +54,8 @@ fn reference_has_exactly_the_keys_types_ranges_and_defaults_of_the_schema() {
 fn reference_has_no_section_that_the_schema_lacks() {
     let reference = reference();
     let titled = reference.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'));
-    let known: Vec<_> = SECTIONS.iter().map(|section| section.title).filter(|t| *t != "").collect();
+    let known: Vec<_> =
+        SECTIONS.iter().map(|section| section.title).filter(|t| !t.is_empty()).collect();
     assert_eq!(titled.collect::<Vec<_>>(), known);
 }
 

@@ -112,7 +112,8 @@ impl<'d> Reader<'_, 'd> {
 
 /// The nearest key of `section`, in quotes; names compare without regard to case.
 fn nearest_key(section: &Section, name: &str) -> String {
-    let name = name.to_lowercase();
+    // A key is never longer, and the distance takes time in proportion.
+    let name: String = name.chars().take(64).flat_map(char::to_lowercase).collect();
     let distance = |key: &&&Key| strsim::damerau_levenshtein(key.name, &name);
     section.keys.iter().min_by_key(distance).map_or_else(String::new, |key| quote(key.name))
 }

@@ -215,13 +215,13 @@ pub(crate) mod port {
         Kind::Notations { what: "IP address with prefix length", example: "192.0.2.2/24" },
         Fallback::Required,
     )
-    .rule("at least one IPv4 address");
+    .rule("up to 64, at least one IPv4 address");
     pub(crate) static GATEWAYS: Key = key(
         "gateways",
         Kind::Notations { what: "IP address", example: "192.0.2.1" },
         Fallback::Empty,
     )
-    .rule("on-link");
+    .rule("up to 64, on-link");
     pub(crate) static NEIGHBORS: Key =
         key("neighbors", Kind::Tables("{ address = \"...\", mac = \"...\" }"), Fallback::Empty)
             .rule("on-link");
@@ -280,7 +280,7 @@ pub(crate) mod encapsulation {
 pub(crate) mod conntrack {
     use super::*;
     pub(crate) static FLOWS: Key =
-        integer("flows", 1024, 268_435_456, Fallback::Integer(2_000_000)).unit("flows a node");
+        integer("flows", 64, 268_435_456, Fallback::Integer(2_000_000)).unit("flows a node");
 }
 
 /// Keys of `[[pool]]`.

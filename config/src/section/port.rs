@@ -108,9 +108,19 @@ fn read_descriptors(reader: &mut Reader<'_, '_>, key: &Key) -> Result<u16, Repor
     Err(reader.fault(key, "is not a power of two", &expected))
 }
 
+/// Every neighbor, backend and VIP is compared with these lists.
+fn check_length(reader: &mut Reader<'_, '_>, key: &Key, length: usize) -> Result<(), Reported> {
+    const MOST: usize = 64;
+    if length <= MOST {
+        return Ok(());
+    }
+    Err(reader.fault(key, &format!("has {length} elements"), &format!("at most {MOST}")))
+}
+
 fn read_addresses(reader: &mut Reader<'_, '_>) -> Result<Vec<IpNet>, Reported> {
     let key = &keys::ADDRESSES;
     let addresses: Vec<IpNet> = reader.notations(key)?;
+    check_length(reader, key, addresses.len())?;
     let mut reported = None;
     let mut seen = HashSet::new();
     for (index, net) in addresses.iter().enumerate() {
@@ -133,6 +143,7 @@ fn read_gateways(
 ) -> Result<Vec<IpAddr>, Reported> {
     let key = &keys::GATEWAYS;
     let gateways: Vec<IpAddr> = reader.notations(key)?;
+    check_length(reader, key, gateways.len())?;
     let mut reported = None;
     let mut seen = HashSet::new();
     for (index, &gateway) in gateways.iter().enumerate() {

@@ -181,8 +181,8 @@ fn number_out_of_range_names_the_range() {
     );
     check(
         "[encapsulation]\n",
-        "[conntrack]\nflows = 1000\n\n[encapsulation]\n",
-        "weir.toml:17: [conntrack]: flows = 1000 is out of range (expected 1024 to 268435456)",
+        "[conntrack]\nflows = 63\n\n[encapsulation]\n",
+        "weir.toml:17: [conntrack]: flows = 63 is out of range (expected 64 to 268435456)",
     );
 }
 

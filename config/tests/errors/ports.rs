@@ -208,3 +208,15 @@ fn a_node_has_a_port() {
         "weir.toml:1: port is a table (expected tables, each written [[port]])",
     );
 }
+
+#[test]
+fn lists_of_a_port_stay_short() {
+    let addresses: Vec<_> = (0..65).map(|n| format!("\"192.0.2.{}/24\"", n + 2)).collect();
+    let text =
+        format!("[[port]]\nname = \"p\"\ndevice = \"d\"\naddresses = [{}]\n", addresses.join(", "));
+    check_file(
+        &text,
+        "weir.toml:4: port \"p\": addresses = [\"192.0.2.2/24\", \"192.0.2.3/24\", \"192.0.2.4/24\", \
+         \"192.0.2.5/... has 65 elements (expected at most 64)",
+    );
+}
