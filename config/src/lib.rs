@@ -7,7 +7,7 @@
 //!
 //! The way of a file, in the order of the modules: [`parse`](Config::parse) turns text into
 //! a tree with positions, each file of `section/` reads one kind of table into a struct of
-//! [`model`], and `cross` checks what spans sections. All problems are collected and come
+//! `model`, and `cross` checks what spans sections. All problems are collected and come
 //! back together, each with its line and key; what is merely doubtful comes back as a
 //! warning beside the configuration.
 //!
