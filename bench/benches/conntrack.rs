@@ -113,10 +113,13 @@ fn conntrack(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("conntrack");
     group.throughput(Throughput::Elements(BURST as u64));
 
-    for (name, live, held) in
-        [("hit_4k", 4096, 4096), ("hit_1m", 1 << 20, 1 << 20), ("hit_2m_full", FLOWS, FLOWS)]
-    {
-        let mut table = table(FLOWS);
+    for (name, flows, live, held) in [
+        ("hit_4k_of_64k", 1 << 16, 4096, 4096),
+        ("hit_4k", FLOWS, 4096, 4096),
+        ("hit_1m", FLOWS, 1 << 20, 1 << 20),
+        ("hit_2m_full", FLOWS, FLOWS, FLOWS),
+    ] {
+        let mut table = table(flows);
         let all = keys(0, held);
         for chunk in all.chunks(BURST) {
             burst(&mut table, &hasher, chunk, ACK, 1000, true);

@@ -100,6 +100,12 @@ impl FlowKey {
         self.address(self.destination)
     }
 
+    /// The address the client dialled as one number, IPv4 IPv4-mapped: what VIPs are filed by.
+    #[inline]
+    pub const fn destination_bits(&self) -> u128 {
+        u128::from_be_bytes(self.destination)
+    }
+
     /// The client's port, host order.
     #[inline]
     pub const fn source_port(&self) -> u16 {
@@ -180,10 +186,16 @@ impl FlowKey {
 }
 
 impl PartialEq for FlowKey {
-    // Whole bytes, not field by field: three wide compares and no early exit to mispredict.
+    // Whole words, with one branch at the end: an early exit would be one to mispredict, and
+    // for 38 bytes LLVM would call memcmp.
     #[inline]
     fn eq(&self, other: &FlowKey) -> bool {
-        self.as_bytes() == other.as_bytes()
+        let difference =
+            |a: &[u8; 16], b: &[u8; 16]| u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b);
+        let addresses = difference(&self.source, &other.source)
+            | difference(&self.destination, &other.destination);
+        let rest = self.port_word() ^ other.port_word();
+        addresses | rest as u128 == 0
     }
 }
 

@@ -17,6 +17,7 @@ mod entry;
 mod evict;
 mod hash;
 mod key;
+mod lanes;
 mod memory;
 mod prefetch;
 mod reap;

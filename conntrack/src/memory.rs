@@ -13,7 +13,8 @@ use core::ops::{Deref, DerefMut};
 use zerocopy::{FromBytes, FromZeros};
 
 use crate::entry::Entry;
-use crate::tags::{CHUNK, MAX_PROBE};
+use crate::lanes::LANES;
+use crate::tags::MAX_PROBE;
 
 /// Most flows one table can be asked to hold (64 GiB of entries).
 pub const MAX_FLOWS: usize = 1 << 30;
@@ -114,7 +115,7 @@ fn entry_bytes(slots: usize) -> usize {
 /// Probing never wraps around: the last home slot has `MAX_PROBE` slots to spill into, and
 /// behind those lie zero tags that end every scan.
 fn tag_count(slots: usize) -> usize {
-    slots + MAX_PROBE + CHUNK
+    slots + MAX_PROBE + LANES
 }
 
 /// A slice that is owned, or lent for good.

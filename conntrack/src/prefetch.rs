@@ -1,4 +1,4 @@
-//! Asking the memory for a cache line ahead of its use: the only unsafe code of the crate.
+//! Asking the memory for a cache line ahead of its use, behind a safe function.
 //!
 //! A burst touches its lines a stage before it needs them, so that their misses overlap
 //! instead of adding up. A prefetch is a hint: it reads nothing the program can see and

@@ -16,15 +16,13 @@
 //! nearer to its home than the scan is to its own, every later slot is nearer as well: the
 //! last tag of a chunk says for the whole chunk whether to go on.
 //!
-//! The scans below are plain loops over arrays, which compile to a few vector instructions
-//! on x86-64 and aarch64 alike.
+//! Scans go by chunks of 16 tags, compared at once ([`crate::lanes`]).
+
+use crate::lanes::{self, LANES};
 
 /// Slots a flow can lie away from its home, counting the home itself. At 90 % load the
 /// chance to need more falls as e^(-0.207 n) (the queue M/D/1): 1 in 10^11 for one flow.
 pub const MAX_PROBE: usize = 128;
-
-/// Tags looked at in one step.
-pub(crate) const CHUNK: usize = 16;
 
 /// One step of distance.
 pub(crate) const NEARER: u16 = 1 << 8;
@@ -60,17 +58,12 @@ pub(crate) fn next_match(
 ) -> Option<usize> {
     while distance < MAX_PROBE {
         let chunk = chunk_at(tags, home + distance)?;
-        let first = tag(distance, fingerprint);
-        let mut matches = [0u8; CHUNK];
-        for (lane, matched) in matches.iter_mut().enumerate() {
-            *matched = (chunk[lane] == first + lane as u16 * NEARER) as u8;
-        }
-        let matches = u128::from_le_bytes(matches);
+        let matches = lanes::equal(chunk, tag(distance, fingerprint));
         if matches != 0 {
-            return Some(home + distance + matches.trailing_zeros() as usize / 8);
+            return Some(home + distance + matches.trailing_zeros() as usize);
         }
-        distance += CHUNK;
-        if chunk[CHUNK - 1] < tag(distance - 1, 0) {
+        distance += LANES;
+        if chunk[LANES - 1] < tag(distance - 1, 0) {
             return None;
         }
     }
@@ -84,11 +77,9 @@ pub(crate) fn insertion_point(tags: &[u16], home: usize) -> usize {
     let mut distance = 0;
     while distance < MAX_PROBE {
         let Some(chunk) = chunk_at(tags, home + distance) else { break };
-        let first = tag(distance, 0);
-        let farther: u16 =
-            (0..CHUNK).map(|lane| (chunk[lane] >= first + lane as u16 * NEARER) as u16).sum();
-        distance += farther as usize;
-        if (farther as usize) < CHUNK {
+        let farther = lanes::reaching(chunk, tag(distance, 0)).trailing_ones() as usize;
+        distance += farther;
+        if farther < LANES {
             break;
         }
     }
@@ -96,7 +87,7 @@ pub(crate) fn insertion_point(tags: &[u16], home: usize) -> usize {
 }
 
 #[inline]
-fn chunk_at(tags: &[u16], slot: usize) -> Option<&[u16; CHUNK]> {
+fn chunk_at(tags: &[u16], slot: usize) -> Option<&[u16; LANES]> {
     tags.get(slot..)?.first_chunk()
 }
 
@@ -138,7 +129,7 @@ mod tests {
                     if previous == 0 { 0 } else { previous << 8 | fingerprint as u16 }
                 })
                 .collect();
-            tags.resize(tags.len() + MAX_PROBE + CHUNK, 0);
+            tags.resize(tags.len() + MAX_PROBE + LANES, 0);
             tags
         })
     }
@@ -148,7 +139,7 @@ mod tests {
 
         #[test]
         fn chunked_scans_answer_as_the_scalar_ones(tags in runs(), distance in 0usize..40) {
-            for home in 0..tags.len() - MAX_PROBE - CHUNK {
+            for home in 0..tags.len() - MAX_PROBE - LANES {
                 prop_assert_eq!(insertion_point(&tags, home), scalar_insertion_point(&tags, home));
                 for fingerprint in 0..3 {
                     // From a distance that a scan can reach: no stop before it.
@@ -165,7 +156,7 @@ mod tests {
 
     #[test]
     fn scans_at_the_end_of_memory_find_nothing_and_do_not_panic() {
-        let tags = [0x0100u16; CHUNK];
+        let tags = [0x0100u16; LANES];
         assert_eq!(next_match(&tags, 1, 0, 7), None);
         assert_eq!(insertion_point(&tags, 1), 1);
     }
