@@ -97,6 +97,7 @@ fn main() {
         .prepend_enum_name(false)
         .generate_comments(false)
         // Deprecated or packed-and-aligned types rustc cannot express; never named by us.
+        .opaque_type("rte_mbuf|rte_mempool")
         .opaque_type("rte_arp_hdr|rte_arp_ipv4|rte_l2tpv2_.*|rte_gtp_.*");
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);

@@ -1,4 +1,6 @@
 /* The DPDK headers whose allowlisted names (build.rs) become Rust. */
+#include <stddef.h>
+
 #include <rte_config.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -25,3 +27,13 @@ static const uint16_t WEIR_MBUF_HEADROOM = RTE_PKTMBUF_HEADROOM;
 
 /* rte_errno is a macro over a thread-local. */
 static inline int weir_rte_errno(void) { return rte_errno; }
+
+/* Where the fields of an mbuf are: its markers became anonymous unions in later releases, so
+ * offsets are what all of them share. */
+static const size_t WEIR_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr);
+static const size_t WEIR_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off);
+static const size_t WEIR_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs);
+static const size_t WEIR_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags);
+static const size_t WEIR_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len);
+static const size_t WEIR_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len);
+static const size_t WEIR_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len);

@@ -1,3 +1,34 @@
-//! placeholder
+//! The per-packet path of Weir.
+//!
+//! In the order a packet meets them: a [`port`] hands a burst of [`buffer`]s to a [`worker`],
+//! which takes it through the stages [`parse`], [`classify`], [`select`] and [`forward`], with
+//! the published [`tables`] in hand; [`answer`] replies to what the node answers itself, [`hold`]
+//! keeps what waits for a [`neighbour`]. Every packet ends in a [`verdict`], and every verdict
+//! in [`counters`].
+//!
+//! The path is generic over where bytes live: the same code runs on a NIC, under `replay`, in
+//! tests and under the fuzzer. Unsafe code lives in `port/dpdk` (the foreign functions) and
+//! `publish` (the epoch pointer), nowhere else but one prefetch hint.
 
+#![deny(unsafe_code)]
+
+pub mod answer;
+pub mod buffer;
+pub mod classify;
+pub mod clock;
+pub mod counters;
+pub mod forward;
+pub mod hold;
+pub mod link;
+pub mod neighbour;
+pub mod parse;
+pub mod port;
+mod prefetch;
+pub mod publish;
+pub mod select;
+mod sync;
+pub mod tables;
+pub mod verdict;
+pub mod vip;
 pub mod wire;
+pub mod worker;

@@ -232,53 +232,23 @@ mod tests {
         let valid = ArpPacket::build_request(THEM, THEIR_ADDRESS, OUR_ADDRESS);
 
         for broken in [
-            ArpPacket {
-                hardware_type: U16::new(6),
-                ..valid
-            },
-            ArpPacket {
-                protocol_type: EtherType::IPV6,
-                ..valid
-            },
-            ArpPacket {
-                hardware_address_length: 8,
-                ..valid
-            },
-            ArpPacket {
-                protocol_address_length: 16,
-                ..valid
-            },
+            ArpPacket { hardware_type: U16::new(6), ..valid },
+            ArpPacket { protocol_type: EtherType::IPV6, ..valid },
+            ArpPacket { hardware_address_length: 8, ..valid },
+            ArpPacket { protocol_address_length: 16, ..valid },
         ] {
             assert_eq!(broken.validate(), Err(InvalidArp::NotIpv4OverEthernet));
         }
         for operation in [0, 3, 8, 0xffff] {
-            let broken = ArpPacket {
-                operation: U16::new(operation),
-                ..valid
-            };
+            let broken = ArpPacket { operation: U16::new(operation), ..valid };
             assert_eq!(broken.validate(), Err(InvalidArp::Operation));
         }
-        for mac in [
-            MacAddress::BROADCAST,
-            MacAddress::ZERO,
-            MacAddress([1, 0, 0x5e, 0, 0, 1]),
-        ] {
-            let broken = ArpPacket {
-                sender_hardware_address: mac,
-                ..valid
-            };
+        for mac in [MacAddress::BROADCAST, MacAddress::ZERO, MacAddress([1, 0, 0x5e, 0, 0, 1])] {
+            let broken = ArpPacket { sender_hardware_address: mac, ..valid };
             assert_eq!(broken.validate(), Err(InvalidArp::SenderHardwareAddress));
         }
-        for address in [
-            [127, 0, 0, 1],
-            [224, 0, 0, 1],
-            [255, 255, 255, 255],
-            [0, 0, 0, 1],
-        ] {
-            let broken = ArpPacket {
-                sender_protocol_address: address,
-                ..valid
-            };
+        for address in [[127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255], [0, 0, 0, 1]] {
+            let broken = ArpPacket { sender_protocol_address: address, ..valid };
             assert_eq!(broken.validate(), Err(InvalidArp::SenderProtocolAddress));
         }
     }
@@ -287,10 +257,7 @@ mod tests {
     fn a_probe_from_the_unspecified_address_is_a_request_but_not_a_reply() {
         let probe = ArpPacket::build_request(THEM, Ipv4Addr::UNSPECIFIED, OUR_ADDRESS);
         assert_eq!(probe.validate(), Ok(ArpOperation::Request));
-        let reply = ArpPacket {
-            operation: U16::new(ArpPacket::REPLY),
-            ..probe
-        };
+        let reply = ArpPacket { operation: U16::new(ArpPacket::REPLY), ..probe };
         assert_eq!(reply.validate(), Err(InvalidArp::SenderProtocolAddress));
     }
 }

@@ -148,9 +148,7 @@ mod tests {
 
     #[test]
     fn fields_are_where_the_standard_puts_them() {
-        let frame = [
-            0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00, 0xaa, 0xbb,
-        ];
+        let frame = [0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00, 0xaa, 0xbb];
         let (header, rest) = EthernetHeader::parse(&frame).unwrap();
         assert_eq!(header.destination, MacAddress([2, 0, 0, 0, 0, 1]));
         assert_eq!(header.source, MacAddress([2, 0, 0, 0, 0, 2]));
@@ -165,10 +163,7 @@ mod tests {
         let (header, _) = EthernetHeader::parse_mut(&mut frame).unwrap();
         header.destination = MacAddress::BROADCAST;
         header.ethertype = EtherType::ARP;
-        assert_eq!(
-            frame,
-            [255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 8, 6]
-        );
+        assert_eq!(frame, [255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 8, 6]);
     }
 
     #[test]

@@ -159,9 +159,7 @@ mod tests {
 
     #[test]
     fn errors_are_the_messages_that_quote_a_packet() {
-        let errors: Vec<u8> = (0..=255)
-            .filter(|&number| IcmpType(number).is_error())
-            .collect();
+        let errors: Vec<u8> = (0..=255).filter(|&number| IcmpType(number).is_error()).collect();
         assert_eq!(errors, [3, 4, 5, 11, 12]);
     }
 }

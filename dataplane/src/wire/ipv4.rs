@@ -226,10 +226,7 @@ impl Ipv4Option<'_> {
     /// Does it let the sender choose the packet's way?
     #[inline]
     pub const fn is_source_route(&self) -> bool {
-        matches!(
-            self.kind,
-            Self::LOOSE_SOURCE_ROUTE | Self::STRICT_SOURCE_ROUTE
-        )
+        matches!(self.kind, Self::LOOSE_SOURCE_ROUTE | Self::STRICT_SOURCE_ROUTE)
     }
 }
 
@@ -249,9 +246,7 @@ impl<'a> Options<'a> {
     /// [`MAX_OPTIONS_LENGTH`] is no option area and is not looked at.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            remaining: bytes.get(..MAX_OPTIONS_LENGTH).unwrap_or(bytes),
-        }
+        Self { remaining: bytes.get(..MAX_OPTIONS_LENGTH).unwrap_or(bytes) }
     }
 }
 
@@ -358,10 +353,7 @@ mod tests {
         assert!(header.reserved_flag() && !header.dont_fragment() && header.more_fragments());
         assert_eq!(header.fragment_offset(), 3);
         assert!(header.is_fragment());
-        assert_eq!(
-            (header.time_to_live, header.protocol),
-            (63, IpProtocol::UDP)
-        );
+        assert_eq!((header.time_to_live, header.protocol), (63, IpProtocol::UDP));
         assert_eq!(header.header_checksum.get(), 0xabcd);
         assert_eq!(header.source_address(), SOURCE);
         assert_eq!(header.destination_address(), DESTINATION);
@@ -418,14 +410,8 @@ mod tests {
         assert_eq!(
             listed,
             [
-                Ok(Ipv4Option {
-                    kind: 7,
-                    data: &[0xaa, 0xbb]
-                }),
-                Ok(Ipv4Option {
-                    kind: 148,
-                    data: &[]
-                }),
+                Ok(Ipv4Option { kind: 7, data: &[0xaa, 0xbb] }),
+                Ok(Ipv4Option { kind: 148, data: &[] }),
             ]
         );
         assert_eq!(inspect_options(&bytes), OptionsVerdict::Ordinary);
@@ -434,24 +420,9 @@ mod tests {
 
     #[test]
     fn a_length_that_is_too_small_missing_or_too_big_is_malformed() {
-        for bytes in [
-            &[7, 0][..],
-            &[7, 1],
-            &[7],
-            &[1, 1, 7],
-            &[7, 5, 0, 0],
-            &[7, 255],
-        ] {
-            assert_eq!(
-                inspect_options(bytes),
-                OptionsVerdict::Malformed,
-                "{bytes:?}"
-            );
-            assert_eq!(
-                Options::new(bytes).count(),
-                1,
-                "iteration stops at the first fault"
-            );
+        for bytes in [&[7, 0][..], &[7, 1], &[7], &[1, 1, 7], &[7, 5, 0, 0], &[7, 255]] {
+            assert_eq!(inspect_options(bytes), OptionsVerdict::Malformed, "{bytes:?}");
+            assert_eq!(Options::new(bytes).count(), 1, "iteration stops at the first fault");
         }
     }
 

@@ -145,18 +145,9 @@ mod tests {
         assert_eq!((header.dscp(), header.ecn()), (46, 0));
         assert_eq!(header.flow_label(), 0xa_bcde);
         assert_eq!(header.payload_length.get(), 0x0102);
-        assert_eq!(
-            (header.next_header, header.hop_limit),
-            (IpProtocol::ICMPV6, 64)
-        );
-        assert_eq!(
-            header.source_address(),
-            "2000::1".parse::<Ipv6Addr>().unwrap()
-        );
-        assert_eq!(
-            header.destination_address(),
-            "::2".parse::<Ipv6Addr>().unwrap()
-        );
+        assert_eq!((header.next_header, header.hop_limit), (IpProtocol::ICMPV6, 64));
+        assert_eq!(header.source_address(), "2000::1".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(header.destination_address(), "::2".parse::<Ipv6Addr>().unwrap());
         assert_eq!(rest.len(), 1);
     }
 
@@ -165,14 +156,7 @@ mod tests {
         let source = "2001:db8::1".parse().unwrap();
         let destination = "2001:db8::2".parse().unwrap();
         let header = Ipv6Header::build(source, destination, IpProtocol::IPV4, 20);
-        assert_eq!(
-            (
-                header.version(),
-                header.traffic_class(),
-                header.flow_label()
-            ),
-            (6, 0, 0)
-        );
+        assert_eq!((header.version(), header.traffic_class(), header.flow_label()), (6, 0, 0));
         assert_eq!(header.source_address(), source);
         assert_eq!(header.destination_address(), destination);
         assert_eq!(header.payload_length.get(), 20);

@@ -77,34 +77,18 @@ mod tests {
             [198, 18, 0, 1],
         ];
         for address in accepted {
-            assert!(
-                !is_martian_source_v4(Ipv4Addr::from(address)),
-                "{address:?}"
-            );
+            assert!(!is_martian_source_v4(Ipv4Addr::from(address)), "{address:?}");
         }
     }
 
     #[test]
     fn ipv6_ranges_end_where_the_table_says() {
-        for address in [
-            "::",
-            "::1",
-            "ff00::",
-            "ff02::1",
-            "ffff::1",
-            "::ffff:192.0.2.1",
-        ] {
+        for address in ["::", "::1", "ff00::", "ff02::1", "ffff::1", "::ffff:192.0.2.1"] {
             assert!(is_martian_source_v6(address.parse().unwrap()), "{address}");
         }
-        for address in [
-            "::2",
-            "2001:db8::1",
-            "fd00::1",
-            "fe80::1",
-            "feff::1",
-            "64:ff9b::1",
-            "100::1",
-        ] {
+        for address in
+            ["::2", "2001:db8::1", "fd00::1", "fe80::1", "feff::1", "64:ff9b::1", "100::1"]
+        {
             assert!(!is_martian_source_v6(address.parse().unwrap()), "{address}");
         }
     }

@@ -64,9 +64,6 @@ mod tests {
     #[test]
     fn numbers_can_be_matched_on_and_are_named_where_common() {
         assert!(matches!(IpProtocol(6), IpProtocol::TCP));
-        assert_eq!(
-            format!("{:?} {:?}", IpProtocol(17), IpProtocol(200)),
-            "UDP IpProtocol(200)"
-        );
+        assert_eq!(format!("{:?} {:?}", IpProtocol(17), IpProtocol(200)), "UDP IpProtocol(200)");
     }
 }

@@ -101,11 +101,7 @@ impl TcpHeader {
                 .wrapping_add(u32::from(offending.flags.syn()))
                 .wrapping_add(u32::from(offending.flags.fin()));
             let acknowledged = offending.sequence_number.get().wrapping_add(segment_length);
-            (
-                U32::new(0),
-                U32::new(acknowledged),
-                TcpFlags::RST.union(TcpFlags::ACK),
-            )
+            (U32::new(0), U32::new(acknowledged), TcpFlags::RST.union(TcpFlags::ACK))
         };
         Some(Self {
             source_port: offending.destination_port,
@@ -253,10 +249,7 @@ mod tests {
     ];
 
     fn segment(flags: TcpFlags) -> TcpHeader {
-        TcpHeader {
-            flags,
-            ..*TcpHeader::parse(&BYTES).unwrap().0
-        }
+        TcpHeader { flags, ..*TcpHeader::parse(&BYTES).unwrap().0 }
     }
 
     #[test]
@@ -276,9 +269,8 @@ mod tests {
 
     #[test]
     fn each_flag_is_its_own_bit() {
-        for (bit, name) in ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"]
-            .iter()
-            .enumerate()
+        for (bit, name) in
+            ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"].iter().enumerate()
         {
             assert_eq!(TcpFlags(1 << bit).to_string(), *name);
         }
@@ -304,10 +296,7 @@ mod tests {
         assert_eq!(reset.flags, TcpFlags::RST);
         assert_eq!(reset.sequence_number.get(), 0xffff_fffe);
         assert_eq!(reset.acknowledgment_number.get(), 0);
-        assert_eq!(
-            (reset.source_port.get(), reset.destination_port.get()),
-            (80, 12345)
-        );
+        assert_eq!((reset.source_port.get(), reset.destination_port.get()), (80, 12345));
         assert_eq!((reset.header_length(), reset.window.get()), (20, 0));
     }
 
@@ -324,10 +313,7 @@ mod tests {
             let reset = TcpHeader::build_reset(&segment(flags), payload_length).unwrap();
             assert_eq!(reset.flags, TcpFlags::RST | TcpFlags::ACK);
             assert_eq!(reset.sequence_number.get(), 0);
-            assert_eq!(
-                reset.acknowledgment_number.get(),
-                0x0102_0304 + acknowledged
-            );
+            assert_eq!(reset.acknowledgment_number.get(), 0x0102_0304 + acknowledged);
         }
     }
 

@@ -50,10 +50,7 @@ impl VlanTag {
     /// A tag with priority 0, not drop eligible. `identifier` is cut to 12 bits.
     #[inline]
     pub const fn new(identifier: u16, ethertype: EtherType) -> Self {
-        Self {
-            tag_control_information: U16::new(identifier & 0x0fff),
-            ethertype,
-        }
+        Self { tag_control_information: U16::new(identifier & 0x0fff), ethertype }
     }
 
     /// Priority code point, 0 to 7.

@@ -1,0 +1,387 @@
+//! The control thread of a node: everything that is not per packet.
+//!
+//! A [`Node`] holds what is (pools, neighbours) and publishes tables when it changes. It is
+//! driven from outside: [`Node::step`] at least every few hundred milliseconds, [`Node::reload`]
+//! when the operator says so. Time is passed in, so `replay` drives it with a capture's time.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use config::Config;
+use dataplane::counters::WorkerCounters;
+use dataplane::link::{Command, WorkerLink};
+use dataplane::neighbour::{Neighbours, NextHop, Probe};
+use dataplane::publish::{Publisher, Reader};
+use dataplane::tables::{PortTable, Tables};
+use dataplane::wire::{ArpPacket, EtherType, MacAddress, VlanTag};
+use thiserror::Error;
+use zerocopy::IntoBytes;
+
+use crate::assemble::{AssembleError, Assembler, NodeLinks, OuterOptions};
+use crate::snapshot::PoolSnapshot;
+use crate::statics::StaticPools;
+
+/// What only the started device knows of a port.
+#[derive(Clone, Copy, Debug)]
+pub struct PortFacts {
+    /// The address in force.
+    pub mac: MacAddress,
+    /// Frames to any unicast address are taken.
+    pub any_mac: bool,
+}
+
+/// One worker, as the control thread knows it.
+#[derive(Clone, Debug)]
+pub struct WorkerHandle {
+    /// The queues to and from it.
+    pub link: Arc<WorkerLink>,
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+}
+
+/// What a new worker is given.
+pub struct WorkerParts {
+    /// The tables.
+    pub reader: Reader<Tables>,
+    /// Its side of the handle.
+    pub handle: WorkerHandle,
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// Keys that are read at the start only have changed.
+    #[error("changed keys that need a restart: {}", .0.join(", "))]
+    RestartRequired(Vec<String>),
+    /// The new tables cannot be built.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+}
+
+/// The control side of a node; see the module.
+pub struct Node {
+    config: Config,
+    statics: StaticPools,
+    assembler: Assembler,
+    neighbours: Neighbours,
+    static_neighbours: BTreeMap<NextHop, MacAddress>,
+    publisher: Publisher<Tables>,
+    workers: Vec<WorkerHandle>,
+    generation: u64,
+    reloads: ReloadCounts,
+    frames_lost: u64,
+}
+
+/// What became of reloads.
+#[derive(Clone, Debug, Default)]
+pub struct ReloadCounts {
+    /// Reloads that took effect.
+    pub applied: u64,
+    /// Reloads that changed nothing.
+    pub refused: u64,
+    /// Why the last one changed nothing, until one takes effect.
+    pub last_error: Option<String>,
+}
+
+impl Node {
+    /// Whether tables can be built from `config`, without any device.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn check(config: &Config) -> Result<(), AssembleError> {
+        let facts = PortFacts { mac: MacAddress::ZERO, any_mac: true };
+        Self::new(config.clone(), &vec![facts; config.ports.len()], 0).map(|_| ())
+    }
+
+    /// A node with its first tables published.
+    ///
+    /// # Errors
+    /// When they cannot be built.
+    pub fn new(config: Config, facts: &[PortFacts], now_ms: u64) -> Result<Self, AssembleError> {
+        let mut statics = StaticPools::new();
+        statics.apply(&config, now_ms);
+        let mut assembler = Assembler::new(node_links(&config, facts));
+        let static_neighbours = static_neighbours(&config);
+        let mut neighbours = Neighbours::new();
+        want(&mut neighbours, &static_neighbours, &[]);
+        let first = assembler.assemble(statics.snapshots(), &neighbours)?;
+        want(&mut neighbours, &static_neighbours, &first.next_hops);
+        let generation = first.tables.generation;
+        let mut node = Self {
+            config,
+            statics,
+            assembler,
+            neighbours,
+            static_neighbours,
+            publisher: Publisher::new(first.tables),
+            workers: Vec::new(),
+            generation,
+            reloads: ReloadCounts::default(),
+            frames_lost: 0,
+        };
+        // Static neighbours are known from the start only now that they are wanted.
+        node.rebuild()?;
+        Ok(node)
+    }
+
+    /// A reader, queues and counters for one more worker.
+    pub fn add_worker(&mut self) -> WorkerParts {
+        let handle =
+            WorkerHandle { link: WorkerLink::new(), counters: Arc::new(WorkerCounters::new()) };
+        self.workers.push(handle.clone());
+        WorkerParts { reader: self.publisher.reader(), handle }
+    }
+
+    /// Takes over a new configuration.
+    ///
+    /// # Errors
+    /// When it needs a restart or cannot be built; nothing has changed then.
+    pub fn reload(&mut self, config: Config, now_ms: u64) -> Result<(), ReloadError> {
+        let result = self.try_reload(config, now_ms);
+        match &result {
+            Ok(()) => {
+                self.reloads.applied += 1;
+                self.reloads.last_error = None;
+            }
+            Err(error) => self.reload_refused(error.to_string()),
+        }
+        result
+    }
+
+    /// Counts a reload that failed before it got here, such as a file that does not parse.
+    pub fn reload_refused(&mut self, why: String) {
+        self.reloads.refused += 1;
+        self.reloads.last_error = Some(why);
+    }
+
+    fn try_reload(&mut self, config: Config, now_ms: u64) -> Result<(), ReloadError> {
+        let restart = self.config.restart_required(&config);
+        if !restart.is_empty() {
+            return Err(ReloadError::RestartRequired(restart));
+        }
+        let mut statics = self.statics.clone();
+        statics.apply(&config, now_ms);
+        let before = self.assembler.links().outer;
+        self.assembler.set_outer(outer_options(&config));
+        match self.assembler.assemble(statics.snapshots(), &self.neighbours) {
+            Ok(assembled) => {
+                self.statics = statics;
+                self.config = config;
+                self.publish(assembled);
+                Ok(())
+            }
+            Err(error) => {
+                self.assembler.set_outer(before);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Does what is due: hears what workers saw, asks for neighbours, moves drains, publishes,
+    /// and takes back what workers no longer use.
+    pub fn step(&mut self, now_ms: u64) {
+        let mut changed = self.statics.poll(now_ms);
+        for worker in &self.workers {
+            // Bounded: at most what fitted the queue when we came.
+            for _ in 0..worker.link.seen.len() {
+                let Some(seen) = worker.link.seen.pop() else { break };
+                changed |= self.neighbours.observe(seen.hop, seen.mac, now_ms);
+            }
+        }
+        let mut probes: Vec<Probe> = Vec::new();
+        changed |= self.neighbours.poll(now_ms, |probe| probes.push(probe));
+        for probe in probes {
+            self.send(probe);
+        }
+        if changed && let Err(error) = self.rebuild() {
+            // Cannot happen: the same snapshots were built before. Keep the old tables.
+            tracing::error!(%error, "tables not rebuilt");
+        }
+        self.publisher.reclaim();
+    }
+
+    fn rebuild(&mut self) -> Result<(), AssembleError> {
+        let assembled = self.assembler.assemble(self.statics.snapshots(), &self.neighbours)?;
+        self.publish(assembled);
+        Ok(())
+    }
+
+    fn publish(&mut self, assembled: crate::assemble::Assembled) {
+        want(&mut self.neighbours, &self.static_neighbours, &assembled.next_hops);
+        self.generation = assembled.tables.generation;
+        self.publisher.publish(assembled.tables);
+    }
+
+    /// Has the first worker send an ARP request.
+    fn send(&mut self, probe: Probe) {
+        let Some(frame) = arp_request(self.assembler.links(), probe) else { return };
+        let Some(worker) = self.workers.first() else { return };
+        let command = Command::Transmit { port: probe.hop.port, frame };
+        if worker.link.commands.push(command).is_err() {
+            self.frames_lost += 1;
+        }
+    }
+
+    /// Why the node should not get traffic; empty when it should.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.workers.is_empty() {
+            reasons.push("no worker is running".to_owned());
+        }
+        for (number, worker) in self.workers.iter().enumerate() {
+            if worker.counters.tables_generation.get() == 0 {
+                reasons.push(format!("worker {number} has not loaded its tables"));
+            }
+        }
+        let backends: Vec<Ipv4Addr> = self.backend_hops();
+        for (hop, state, mac) in self.neighbours.iter() {
+            // A backend that does not answer is that backend's problem, unless all are silent.
+            if mac.is_none() && !backends.contains(&hop.address) {
+                reasons.push(format!("gateway {} is {}", hop.address, state.name()));
+            }
+        }
+        let reached = |address: &Ipv4Addr| {
+            let hop = self.assembler.links().next_hop(*address, &self.neighbours);
+            hop.is_some_and(|hop| self.neighbours.mac(hop).is_some())
+        };
+        if !backends.is_empty() && !backends.iter().any(reached) {
+            reasons.push("no backend's next hop is resolved".to_owned());
+        }
+        reasons
+    }
+
+    /// Addresses of all backends that may have flows.
+    fn backend_hops(&self) -> Vec<Ipv4Addr> {
+        self.statics
+            .snapshots()
+            .flat_map(|pool| &pool.backends)
+            .filter_map(|backend| match backend.address {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            })
+            .collect()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// All pools as they are now.
+    pub fn pools(&self) -> impl Iterator<Item = &PoolSnapshot> {
+        self.statics.snapshots()
+    }
+
+    /// Names and indices of VIPs and backends, and built pools.
+    pub fn assembler(&self) -> &Assembler {
+        &self.assembler
+    }
+
+    /// Next hops and what is known of them.
+    pub fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> &[WorkerHandle] {
+        &self.workers
+    }
+
+    /// Version of the tables last published.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What became of reloads.
+    pub fn reloads(&self) -> &ReloadCounts {
+        &self.reloads
+    }
+
+    /// Old tables that workers may still hold.
+    pub fn outstanding_tables(&self) -> usize {
+        self.publisher.outstanding()
+    }
+}
+
+/// Sets the wanted next hops: the needed ones, and those with a static address.
+fn want(neighbours: &mut Neighbours, fixed: &BTreeMap<NextHop, MacAddress>, needed: &[NextHop]) {
+    let mut wanted: BTreeMap<NextHop, Option<MacAddress>> =
+        needed.iter().map(|hop| (*hop, None)).collect();
+    wanted.extend(fixed.iter().map(|(hop, mac)| (*hop, Some(*mac))));
+    neighbours.want(&wanted);
+}
+
+fn static_neighbours(config: &Config) -> BTreeMap<NextHop, MacAddress> {
+    let mut fixed = BTreeMap::new();
+    for (port, settings) in (0u8..).zip(&config.ports) {
+        for neighbour in &settings.neighbors {
+            if let IpAddr::V4(address) = neighbour.address {
+                fixed.insert(NextHop { port, address }, MacAddress(neighbour.mac.octets()));
+            }
+        }
+    }
+    fixed
+}
+
+fn outer_options(config: &Config) -> OuterOptions {
+    let encapsulation = &config.encapsulation;
+    OuterOptions {
+        source: encapsulation.source_v4,
+        entropy: encapsulation.source_entropy_v4.map(|net| (net.addr(), net.prefix_len())),
+        dont_fragment: encapsulation.dont_fragment,
+        time_to_live: encapsulation.outer_ttl,
+    }
+}
+
+fn node_links(config: &Config, facts: &[PortFacts]) -> NodeLinks {
+    let ports = config
+        .ports
+        .iter()
+        .zip(facts)
+        .map(|(port, facts)| PortTable {
+            mac: port.mac.map_or(facts.mac, |mac| MacAddress(mac.octets())),
+            any_mac: facts.any_mac && port.mac.is_none(),
+            vlan: port.vlan,
+            mtu: port.mtu,
+            addresses: port
+                .addresses
+                .iter()
+                .filter_map(|net| match net {
+                    config::IpNet::V4(net) => Some((net.addr(), net.prefix_len())),
+                    config::IpNet::V6(_) => None,
+                })
+                .collect(),
+        })
+        .collect();
+    let v4 = |address: &IpAddr| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    };
+    let gateways =
+        config.ports.iter().map(|port| port.gateways.iter().filter_map(v4).collect()).collect();
+    NodeLinks { ports, gateways, outer: outer_options(config) }
+}
+
+/// The whole frame of an ARP request.
+fn arp_request(
+    links: &NodeLinks,
+    probe: Probe,
+) -> Option<ArrayVec<u8, { dataplane::link::CONTROL_FRAME }>> {
+    let port = links.ports.get(usize::from(probe.hop.port))?;
+    let source = port.source_for(probe.hop.address)?;
+    let body = ArpPacket::build_request(port.mac, source, probe.hop.address);
+    let mut frame = ArrayVec::new();
+    let destination = probe.directly.unwrap_or(MacAddress::BROADCAST);
+    frame.try_extend_from_slice(&destination.0).ok()?;
+    frame.try_extend_from_slice(&port.mac.0).ok()?;
+    if let Some(identifier) = port.vlan {
+        frame.try_extend_from_slice(EtherType::VLAN.as_bytes()).ok()?;
+        frame.try_extend_from_slice(VlanTag::new(identifier, EtherType::ARP).as_bytes()).ok()?;
+    } else {
+        frame.try_extend_from_slice(EtherType::ARP.as_bytes()).ok()?;
+    }
+    frame.try_extend_from_slice(body.as_bytes()).ok()?;
+    Some(frame)
+}

@@ -1,0 +1,223 @@
+//! Counters of one worker: written by it alone, read by the control thread.
+//!
+//! Each is an atomic only so that reading it from another thread is defined: the worker adds
+//! with a plain load and a plain store, never with a locked instruction. Arrays are sized for
+//! the most VIPs and backends there can be; pages never touched cost no memory.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::verdict::DropReason;
+
+/// The most VIPs a node can have.
+pub const MAX_VIPS: usize = 65_536;
+/// The most backends, over all pools, a node can have at a time.
+pub const MAX_BACKENDS: usize = 65_536;
+
+/// A number that one thread adds to and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; to be called by the owning worker only, or additions are lost.
+    #[inline(always)]
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Replaces the value (a gauge).
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted for each VIP and each backend.
+#[derive(Debug, Default)]
+#[repr(C, align(32))]
+pub struct TrafficCounters {
+    /// Packets forwarded.
+    pub packets: Counter,
+    /// Bytes forwarded, of the IP packets as they came.
+    pub bytes: Counter,
+    /// Flows that began here.
+    pub new_flows: Counter,
+    /// Conntrack entries that ended (timed out, were evicted, or moved elsewhere).
+    closed: AtomicU32,
+    opened: AtomicU32,
+}
+
+impl TrafficCounters {
+    /// An entry was made.
+    #[inline(always)]
+    pub fn open_flow(&self) {
+        self.opened.store(self.opened.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// An entry went.
+    #[inline(always)]
+    pub fn close_flow(&self) {
+        self.closed.store(self.closed.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Entries there are now.
+    pub fn active_flows(&self) -> u32 {
+        // Closed first: a flow that opens in between is missed, never counted below zero.
+        let closed = self.closed.load(Ordering::Relaxed);
+        let active = self.opened.load(Ordering::Relaxed).wrapping_sub(closed);
+        if active > u32::MAX / 2 { 0 } else { active }
+    }
+}
+
+/// What became of conntrack lookups and inserts.
+#[derive(Debug, Default)]
+pub struct ConntrackCounters {
+    /// Packets whose flow had an entry.
+    pub hits: Counter,
+    /// Packets whose flow had none.
+    pub misses: Counter,
+    /// Entries made.
+    pub inserts: Counter,
+    /// Entries that had to go for a new one.
+    pub evictions: Counter,
+    /// New flows that found no room and are forwarded statelessly.
+    pub refused: Counter,
+    /// Entries that the reaper removed.
+    pub expired: Counter,
+    /// Entries now.
+    pub entries: Counter,
+    /// Entries the table can hold.
+    pub capacity: Counter,
+}
+
+/// Everything one worker counts.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    /// Packets taken from the ports.
+    pub received_packets: Counter,
+    /// Bytes taken from the ports.
+    pub received_bytes: Counter,
+    /// Packets handed to the ports, the node's own included.
+    pub transmitted_packets: Counter,
+    /// Bytes handed to the ports.
+    pub transmitted_bytes: Counter,
+    /// Packets forwarded to backends.
+    pub forwarded: Counter,
+    /// Packets answered by the node.
+    pub replied: Counter,
+    /// Packets for the node itself.
+    pub host: Counter,
+    /// Packets that had to wait for a next hop.
+    pub held: Counter,
+    /// Resets sent to clients of evicted backends.
+    pub resets: Counter,
+    /// Loops that found packets.
+    pub busy_polls: Counter,
+    /// Loops that found none.
+    pub idle_polls: Counter,
+    /// Nanoseconds spent in loops that found packets.
+    pub busy_nanoseconds: Counter,
+    /// The worker's clock at its last loop, in nanoseconds: shows that it is alive.
+    pub last_tick_nanoseconds: Counter,
+    /// Version of the tables in use, as the publisher numbers them.
+    pub tables_generation: Counter,
+    /// Events for the control thread that found its queue full.
+    pub events_lost: Counter,
+    /// See [`ConntrackCounters`].
+    pub conntrack: ConntrackCounters,
+    drops: [Counter; DropReason::COUNT],
+    vips: Box<[TrafficCounters]>,
+    backends: Box<[TrafficCounters]>,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WorkerCounters {
+    /// All zero.
+    pub fn new() -> Self {
+        Self {
+            received_packets: Counter::default(),
+            received_bytes: Counter::default(),
+            transmitted_packets: Counter::default(),
+            transmitted_bytes: Counter::default(),
+            forwarded: Counter::default(),
+            replied: Counter::default(),
+            host: Counter::default(),
+            held: Counter::default(),
+            resets: Counter::default(),
+            busy_polls: Counter::default(),
+            idle_polls: Counter::default(),
+            busy_nanoseconds: Counter::default(),
+            last_tick_nanoseconds: Counter::default(),
+            tables_generation: Counter::default(),
+            events_lost: Counter::default(),
+            conntrack: ConntrackCounters::default(),
+            drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
+            vips: (0..MAX_VIPS).map(|_| TrafficCounters::default()).collect(),
+            backends: (0..MAX_BACKENDS).map(|_| TrafficCounters::default()).collect(),
+        }
+    }
+
+    /// Counts a drop.
+    #[inline]
+    pub fn count_drop(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    /// Drops for one reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].get()
+    }
+
+    /// Drops for any reason.
+    pub fn total_drops(&self) -> u64 {
+        self.drops.iter().map(Counter::get).sum()
+    }
+
+    /// The counters of a VIP; `None` for [`crate::verdict::NO_VIP`].
+    #[inline(always)]
+    pub fn vip(&self, index: u32) -> Option<&TrafficCounters> {
+        self.vips.get(index as usize)
+    }
+
+    /// The counters of a backend; `None` for [`crate::verdict::NO_BACKEND`].
+    #[inline(always)]
+    pub fn backend(&self, index: u32) -> Option<&TrafficCounters> {
+        self.backends.get(index as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn active_flows_follow_opens_and_closes_past_the_wrap() {
+        let traffic = TrafficCounters {
+            opened: AtomicU32::new(u32::MAX),
+            closed: AtomicU32::new(u32::MAX),
+            ..TrafficCounters::default()
+        };
+        traffic.open_flow();
+        traffic.open_flow();
+        assert_eq!(traffic.active_flows(), 2);
+        traffic.close_flow();
+        assert_eq!(traffic.active_flows(), 1);
+    }
+
+    #[test]
+    fn an_index_beyond_the_arrays_counts_nowhere() {
+        let counters = WorkerCounters::new();
+        assert!(counters.vip(crate::verdict::NO_VIP).is_none());
+        assert!(counters.backend(crate::verdict::NO_BACKEND).is_none());
+    }
+}

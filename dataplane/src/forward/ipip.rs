@@ -1,0 +1,68 @@
+//! IPv4 in IPv4 (RFC 2003): an outer header in front of the untouched packet.
+//!
+//! ```text
+//!  before: | link | IPv4 header | payload |
+//!  after:  | link' | outer IPv4 | IPv4 header, TTL - 1 | payload |
+//! ```
+//!
+//! Everything that is the same for all packets of a backend was computed when the tables were
+//! built; per packet only DSCP and ECN (RFC 6040 section 4.1, normal mode), the total length,
+//! the identification, the source's flow bits and the checksum are written.
+
+use zerocopy::byteorder::network_endian::U16;
+
+use super::OuterHeaders;
+use crate::buffer::Buffer;
+use crate::parse::Parsed;
+use crate::tables::Backend;
+use crate::verdict::DropReason;
+use crate::wire::Ipv4Header;
+
+#[inline(always)]
+pub(super) fn rewrite<B: Buffer>(
+    packet: &mut B,
+    parsed: &Parsed,
+    backend: &Backend,
+    flow_hash: u64,
+    outer: &mut OuterHeaders,
+) -> Result<(), DropReason> {
+    let link_length = usize::from(parsed.link_length);
+    let inner = packet.data_mut().get_mut(link_length..).unwrap_or_default();
+    let (inner, _) = Ipv4Header::parse_mut(inner).ok_or(DropReason::BadIpLength)?;
+    // RFC 2003 section 3.1: decremented once by the encapsulator as it forwards.
+    if !inner.decrement_time_to_live() {
+        return Err(DropReason::TtlExpired);
+    }
+    let dscp_and_ecn = inner.dscp_and_ecn;
+    let header = backend.header();
+    if !packet.replace_front(link_length, header.len()) {
+        return Err(DropReason::NoHeadroom);
+    }
+    let front = packet.data_mut().get_mut(..header.len()).ok_or(DropReason::NoHeadroom)?;
+    front.copy_from_slice(header);
+    let front = front.get_mut(usize::from(backend.link_length)..).unwrap_or_default();
+    let (header, _) = Ipv4Header::parse_mut(front).ok_or(DropReason::NoHeadroom)?;
+
+    let entropy = flow_hash as u32 & backend.source_entropy;
+    let identification = outer.identification();
+    let total_length = parsed.ip_length + Ipv4Header::LENGTH as u16;
+    header.dscp_and_ecn = dscp_and_ecn;
+    header.total_length = U16::new(total_length);
+    header.identification = U16::new(identification);
+    header.source = (u32::from_be_bytes(header.source) | entropy).to_be_bytes();
+    let sum = backend.checksum_base
+        + u32::from(dscp_and_ecn)
+        + u32::from(total_length)
+        + u32::from(identification)
+        + (entropy >> 16)
+        + (entropy & 0xffff);
+    header.header_checksum = U16::new(!fold(sum));
+    Ok(())
+}
+
+/// Adds the carries back in (RFC 1071): at most 20 bits come in, so twice is enough.
+#[inline(always)]
+const fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}

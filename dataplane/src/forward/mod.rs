@@ -1,0 +1,85 @@
+//! Fourth stage: the packet on its way to its backend. One file per mode.
+
+mod ipip;
+mod l2dsr;
+
+use crate::buffer::Buffer;
+use crate::parse::Parsed;
+use crate::tables::{Backend, Forwarding};
+use crate::verdict::DropReason;
+
+/// What a worker has to vary outer headers with.
+#[derive(Debug)]
+pub struct OuterHeaders {
+    next_identification: u16,
+    first_identification: u16,
+    last_identification: u16,
+}
+
+impl OuterHeaders {
+    /// Identifications for worker `worker` of `workers`: each worker counts in a range of its
+    /// own, so that two never use one at the same time.
+    pub fn new(worker: u16, workers: u16) -> Self {
+        let share = u16::MAX / workers.max(1);
+        let first_identification = share.saturating_mul(worker.min(workers.saturating_sub(1)));
+        let last_identification = first_identification.saturating_add(share.saturating_sub(1));
+        Self {
+            next_identification: first_identification,
+            first_identification,
+            last_identification,
+        }
+    }
+
+    #[inline(always)]
+    fn identification(&mut self) -> u16 {
+        let identification = self.next_identification;
+        self.next_identification = if identification >= self.last_identification {
+            self.first_identification
+        } else {
+            identification + 1
+        };
+        identification
+    }
+}
+
+/// Rewrites `packet` for `backend`. `flow_hash` gives the outer header its entropy.
+///
+/// # Errors
+/// The reason to drop the packet for; its bytes are then unspecified.
+#[inline]
+pub fn rewrite<B: Buffer>(
+    packet: &mut B,
+    parsed: &Parsed,
+    backend: &Backend,
+    flow_hash: u64,
+    outer: &mut OuterHeaders,
+) -> Result<(), DropReason> {
+    if parsed.ip_length > backend.inner_mtu {
+        return Err(DropReason::TooBig);
+    }
+    // Ethernet pads short packets; the padding is not the client's.
+    packet.truncate(usize::from(parsed.link_length) + usize::from(parsed.ip_length));
+    match backend.forwarding {
+        Forwarding::Ipip => ipip::rewrite(packet, parsed, backend, flow_hash, outer),
+        Forwarding::L2dsr => l2dsr::rewrite(packet, parsed, backend),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_count_identifications_in_ranges_of_their_own() {
+        for workers in [1, 2, 3, 64] {
+            let mut seen = std::collections::HashSet::new();
+            for worker in 0..workers {
+                let mut outer = OuterHeaders::new(worker, workers);
+                let share = u16::MAX / workers;
+                let range: Vec<u16> = (0..share).map(|_| outer.identification()).collect();
+                assert_eq!(outer.identification(), range[0], "wraps to its own first");
+                assert!(range.into_iter().all(|identification| seen.insert(identification)));
+            }
+        }
+    }
+}

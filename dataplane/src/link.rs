@@ -1,0 +1,82 @@
+//! What a worker and the control thread tell each other, over bounded lock-free queues.
+//!
+//! Tables go by [`crate::publish`], counters by [`crate::counters`]; here is the rest: ARP
+//! packets seen (up), frames to send and flows to show (down). A full queue loses the message
+//! and counts it; both sides repeat what matters.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use conntrack::Entry;
+use crossbeam_queue::ArrayQueue;
+
+use crate::neighbour::NextHop;
+use crate::wire::ethernet::MacAddress;
+
+/// Longest frame the control thread has sent: an ARP request with a tag.
+pub const CONTROL_FRAME: usize = 64;
+
+/// From a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourSeen {
+    /// Who spoke, and on which port.
+    pub hop: NextHop,
+    /// Its link address.
+    pub mac: MacAddress,
+}
+
+/// To a worker.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Send this frame on that port.
+    Transmit {
+        /// Index of the port.
+        port: u8,
+        /// The whole frame.
+        frame: ArrayVec<u8, CONTROL_FRAME>,
+    },
+    /// Copy up to `limit` entries of the conntrack table to [`WorkerLink::flows`].
+    ShowFlows(FlowFilter),
+}
+
+/// Which flows to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Of this VIP only.
+    pub vip: Option<u32>,
+    /// Of this backend only.
+    pub backend: Option<u32>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A flow on show, or the end of the show.
+#[derive(Clone, Copy, Debug)]
+pub enum FlowRecord {
+    /// One entry, as it was, and how long it had been idle, in milliseconds.
+    Flow(Entry, u32),
+    /// That was all of this worker's table.
+    End,
+}
+
+/// The queues between the control thread and one worker. Both hold an `Arc` of it.
+#[derive(Debug)]
+pub struct WorkerLink {
+    /// Up: who was seen where.
+    pub seen: ArrayQueue<NeighbourSeen>,
+    /// Down: what to do.
+    pub commands: ArrayQueue<Command>,
+    /// Up: the answer to [`Command::ShowFlows`].
+    pub flows: ArrayQueue<FlowRecord>,
+}
+
+impl WorkerLink {
+    /// Empty queues.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            seen: ArrayQueue::new(1024),
+            commands: ArrayQueue::new(1024),
+            flows: ArrayQueue::new(1024),
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! Memory for a worker's tables from DPDK: hugepages where there are any, on a given NUMA node.
+
+use std::ffi::CString;
+use std::ptr::NonNull;
+
+use super::error::DpdkError;
+
+/// A zeroed region that lives as long as this value.
+#[derive(Debug)]
+pub struct HugeMemory {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: plain memory without a tie to the thread that allocated it; rte_free is thread-safe.
+unsafe impl Send for HugeMemory {}
+
+impl HugeMemory {
+    /// `bytes` zeroed bytes, aligned to `align` (a power of two), on NUMA node `socket` (-1:
+    /// any).
+    ///
+    /// # Errors
+    /// When DPDK's memory has no such piece; `what` names it in the error.
+    pub fn zeroed(
+        what: &'static str,
+        bytes: usize,
+        align: u32,
+        socket: i32,
+    ) -> Result<Self, DpdkError> {
+        let name = CString::new(what).map_err(|_| DpdkError::NulByte(what.to_owned()))?;
+        // SAFETY: the name is a C string, the rest numbers that DPDK checks.
+        let start =
+            unsafe { dpdk_sys::rte_zmalloc_socket(name.as_ptr(), bytes, align, socket) }.cast();
+        match NonNull::new(start) {
+            Some(start) => Ok(Self { start, bytes }),
+            None => Err(DpdkError::NoMemory { what, mib: (bytes as u64).div_ceil(1 << 20) }),
+        }
+    }
+
+    /// Hands the region over for the rest of the process.
+    pub fn leak(self) -> &'static mut [u8] {
+        let memory = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `bytes` zeroed bytes from rte_zmalloc_socket, ours alone, and never freed now
+        // that Drop does not run (EAL's cleanup at the end of the process unmaps nothing that a
+        // joined worker still uses).
+        unsafe { std::slice::from_raw_parts_mut(memory.start.as_ptr(), memory.bytes) }
+    }
+}
+
+impl Drop for HugeMemory {
+    fn drop(&mut self) {
+        // SAFETY: allocated by rte_zmalloc_socket and freed once.
+        unsafe { dpdk_sys::rte_free(self.start.as_ptr().cast()) };
+    }
+}

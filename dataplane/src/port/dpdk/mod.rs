@@ -1,0 +1,27 @@
+//! The DPDK form of a port, and all the unsafe code of the packet path.
+//!
+//! [`Eal`] starts the environment once per process; [`Device`] is a configured, started
+//! Ethernet device; [`Queue`] is the queue pair of it that one worker owns; [`Mempool`] feeds
+//! it; [`Mbuf`] is one packet. Everything outside this folder uses the safe API only.
+//!
+//! Invariants kept here: one `Mbuf` value per `rte_mbuf` (no `Clone`; sending gives it up), one
+//! thread per queue (`Queue` is `Send` but not `Sync`, and only [`Device::take_queues`] makes
+//! them), pools outlive the devices that use them.
+
+#![expect(unsafe_code, reason = "the foreign functions of DPDK")]
+
+mod device;
+mod eal;
+mod error;
+mod mbuf;
+mod memory;
+mod mempool;
+mod queue;
+
+pub use device::{Device, DeviceOptions, DeviceStatistics, StartedDevice, is_pci};
+pub use eal::{Eal, EalOptions, WorkerRegistration};
+pub use error::DpdkError;
+pub use mbuf::Mbuf;
+pub use memory::HugeMemory;
+pub use mempool::Mempool;
+pub use queue::Queue;

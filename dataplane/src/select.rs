@@ -1,0 +1,254 @@
+//! Third stage: which backend gets the packet?
+//!
+//! Conntrack first; on a miss the pool's table, so that a flow moved here from another node goes
+//! on to the same backend (SPEC section 2). What the state of a pinned backend means for its
+//! flows is decided here, in [`reconsider`].
+
+use conntrack::{Entry, Hit, Inserted, Lookup, Packet, Pin, Probe, Removed, Segment, Table};
+
+use crate::counters::WorkerCounters;
+use crate::parse::Parsed;
+use crate::tables::{BackendState, Pool, Tables, Vip};
+use crate::verdict::DropReason;
+use crate::wire::IpProtocol;
+
+/// What to do with a packet of a VIP's flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Send it to this backend.
+    Backend(u32),
+    /// Its backend was evicted: tell the client.
+    Reset(u32),
+    /// Drop it.
+    Drop(DropReason),
+}
+
+/// What happened to the conntrack table during a burst; added to the counters once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets with an entry.
+    pub hits: u64,
+    /// Packets without.
+    pub misses: u64,
+    /// Entries made.
+    pub inserts: u64,
+    /// Entries that had to go for them.
+    pub evictions: u64,
+    /// Entries for which there was no room.
+    pub refused: u64,
+}
+
+impl Tally {
+    /// Adds this burst to the worker's counters.
+    pub fn add_to(&self, counters: &WorkerCounters) {
+        let conntrack = &counters.conntrack;
+        conntrack.hits.add(self.hits);
+        conntrack.misses.add(self.misses);
+        conntrack.inserts.add(self.inserts);
+        conntrack.evictions.add(self.evictions);
+        conntrack.refused.add(self.refused);
+    }
+}
+
+/// What selection works with.
+#[derive(Debug)]
+pub struct Selector<'a> {
+    /// The version of the tables this burst sees.
+    pub tables: &'a Tables,
+    /// The worker's own table of flows.
+    pub conntrack: &'a mut Table,
+    /// The worker's counters.
+    pub counters: &'a WorkerCounters,
+    /// Milliseconds on the worker's wrapping clock.
+    pub now_ms: u32,
+}
+
+impl Selector<'_> {
+    /// Chooses the backend for one packet of the VIP at `vip_index`.
+    #[inline]
+    pub fn select(
+        &mut self,
+        parsed: &Parsed,
+        vip_index: u32,
+        flow_hash: u64,
+        probe: Probe,
+        tally: &mut Tally,
+    ) -> Selection {
+        let Some(vip) = self.tables.vip(vip_index) else {
+            return Selection::Drop(DropReason::NoVip);
+        };
+        let packet = Packet { segment: parsed.segment, length: u32::from(parsed.ip_length) };
+        let lookup = self.conntrack.lookup(
+            probe,
+            flow_hash,
+            &parsed.key,
+            packet,
+            self.now_ms,
+            &vip.timeouts,
+        );
+        match lookup {
+            Lookup::Found(hit) => {
+                tally.hits += 1;
+                let index = hit.backend();
+                if let Some(backend) = self.tables.backend(index)
+                    && backend.generation == hit.generation()
+                    && matches!(backend.state, BackendState::Active | BackendState::Draining)
+                    && !hit.tombstone()
+                {
+                    return Selection::Backend(index);
+                }
+                reconsider(hit, parsed, packet, vip, self.tables, self.counters, self.now_ms)
+            }
+            // A new connection on a 5-tuple whose last one is over: a fresh selection.
+            Lookup::Closed(hit) => {
+                tally.hits += 1;
+                let Some(pin) = choose(parsed, vip, vip_index, self.tables) else {
+                    return Selection::Drop(DropReason::NoBackend);
+                };
+                count_new(self.counters, pin);
+                let removed = hit.reopen(pin, packet, self.now_ms);
+                close(self.counters, &removed);
+                open(self.counters, pin);
+                Selection::Backend(pin.backend)
+            }
+            Lookup::Missing => {
+                tally.misses += 1;
+                let Some(pin) = choose(parsed, vip, vip_index, self.tables) else {
+                    return Selection::Drop(DropReason::NoBackend);
+                };
+                self.remember(parsed, packet, pin, flow_hash, tally);
+                Selection::Backend(pin.backend)
+            }
+        }
+    }
+
+    /// Makes an entry for a flow that has none; where there is no room, the flow is forwarded
+    /// all the same, and counted.
+    #[inline]
+    fn remember(
+        &mut self,
+        parsed: &Parsed,
+        packet: Packet,
+        pin: Pin,
+        flow_hash: u64,
+        tally: &mut Tally,
+    ) {
+        match packet.segment {
+            // The end of a flow that is not known here: nothing to remember.
+            Segment::Rst => return,
+            Segment::Syn | Segment::Datagram => count_new(self.counters, pin),
+            Segment::Ack | Segment::Fin => {}
+        }
+        let tables = self.tables;
+        let limit = |entry: &Entry| idle_limit(tables, entry);
+        match self.conntrack.insert(flow_hash, &parsed.key, pin, packet, self.now_ms, limit) {
+            Inserted::New => tally.inserts += 1,
+            Inserted::Replaced(removed) => {
+                tally.inserts += 1;
+                tally.evictions += 1;
+                close(self.counters, &removed);
+            }
+            Inserted::Refused => {
+                tally.refused += 1;
+                return;
+            }
+        }
+        open(self.counters, pin);
+    }
+}
+
+/// A flow whose backend is not simply there: evicted, gone, or unhealthy.
+#[cold]
+fn reconsider(
+    mut hit: Hit<'_>,
+    parsed: &Parsed,
+    packet: Packet,
+    vip: &Vip,
+    tables: &Tables,
+    counters: &WorkerCounters,
+    now_ms: u32,
+) -> Selection {
+    let old = hit.pin();
+    let state = match tables.backend(old.backend) {
+        Some(backend) if backend.generation == old.generation && !hit.tombstone() => backend.state,
+        _ => BackendState::Gone,
+    };
+    let tcp = parsed.key.protocol() == IpProtocol::TCP.0;
+    let reselects = tables.pool(vip.pool).is_some_and(|pool| pool.reselect);
+    match state {
+        BackendState::Active | BackendState::Draining => return Selection::Backend(old.backend),
+        // The client of a TCP flow sees the death itself, unless the pool says otherwise.
+        BackendState::Unhealthy if tcp && !reselects => return Selection::Backend(old.backend),
+        BackendState::Unhealthy => {}
+        // SPEC section 2: a reset, the entry stays as a tombstone until idle. A SYN opens
+        // another connection, which has a choice of its own.
+        BackendState::Evicted | BackendState::Gone if tcp && packet.segment != Segment::Syn => {
+            hit.bury();
+            return Selection::Reset(old.backend);
+        }
+        BackendState::Evicted | BackendState::Gone => {}
+    }
+    let Some(pin) = choose(parsed, vip, old.vip, tables) else {
+        return Selection::Drop(DropReason::NoBackend);
+    };
+    if packet.segment == Segment::Syn {
+        hit.reopen(pin, packet, now_ms);
+    } else {
+        hit.repin(pin.backend, pin.generation);
+    }
+    if let (Some(from), Some(to)) = (counters.backend(old.backend), counters.backend(pin.backend)) {
+        from.close_flow();
+        to.open_flow();
+    }
+    Selection::Backend(pin.backend)
+}
+
+/// A choice by the pool's table alone.
+#[inline]
+fn choose(parsed: &Parsed, vip: &Vip, vip_index: u32, tables: &Tables) -> Option<Pin> {
+    let pool = tables.pool(vip.pool)?;
+    let backend = pool.selector.pick(table_hash(pool, parsed))?;
+    let record = tables.backend(backend)?;
+    Some(Pin { backend, generation: record.generation, vip: vip_index })
+}
+
+/// The pool's keyed hash of a flow: what its table is asked with.
+#[inline]
+pub fn table_hash(pool: &Pool, parsed: &Parsed) -> u64 {
+    let (bytes, length) = parsed.key.canonical_bytes();
+    pool.hasher.hash(bytes.get(..length).unwrap_or(&bytes))
+}
+
+/// How long an entry may be idle: as its VIP says, or a second when the VIP is gone.
+#[inline]
+pub fn idle_limit(tables: &Tables, entry: &Entry) -> u32 {
+    tables.vip(entry.vip()).map_or(1000, |vip| vip.timeouts.of(entry.state()))
+}
+
+/// Counts a flow that begins here.
+#[inline]
+fn count_new(counters: &WorkerCounters, pin: Pin) {
+    if let (Some(vip), Some(backend)) = (counters.vip(pin.vip), counters.backend(pin.backend)) {
+        vip.new_flows.add(1);
+        backend.new_flows.add(1);
+    }
+}
+
+/// Counts an entry that was made.
+#[inline]
+fn open(counters: &WorkerCounters, pin: Pin) {
+    if let (Some(vip), Some(backend)) = (counters.vip(pin.vip), counters.backend(pin.backend)) {
+        vip.open_flow();
+        backend.open_flow();
+    }
+}
+
+/// Counts an entry that went.
+#[inline]
+pub fn close(counters: &WorkerCounters, removed: &Removed) {
+    let pin = removed.pin;
+    if let (Some(vip), Some(backend)) = (counters.vip(pin.vip), counters.backend(pin.backend)) {
+        vip.close_flow();
+        backend.close_flow();
+    }
+}

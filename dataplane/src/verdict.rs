@@ -1,0 +1,146 @@
+//! What became of a packet.
+//!
+//! [`DropReason`] is the one list of reasons: each variant is a counter, a value in
+//! `replay --json`, a label in `/metrics`, and a row in `docs/drop-reasons.md`.
+
+/// No VIP was found (or none was looked for).
+pub const NO_VIP: u32 = u32::MAX;
+/// No backend was chosen.
+pub const NO_BACKEND: u32 = u32::MAX;
+
+/// What the node did with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Sent on to a backend.
+    Forward,
+    /// Answered by the node itself.
+    Reply,
+    /// Meant for the node and consumed by it.
+    Host,
+    /// Queued until the next hop's address is known.
+    Hold,
+    /// Dropped and counted.
+    Drop(DropReason),
+}
+
+impl Verdict {
+    /// The word for `replay --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Reply => "reply",
+            Self::Host => "host",
+            Self::Hold => "hold",
+            Self::Drop(_) => "drop",
+        }
+    }
+}
+
+/// A verdict and what it was based on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was done.
+    pub verdict: Verdict,
+    /// Index of the VIP, or [`NO_VIP`].
+    pub vip: u32,
+    /// Index of the backend, or [`NO_BACKEND`].
+    pub backend: u32,
+}
+
+impl Outcome {
+    /// An outcome reached before any VIP was known.
+    pub const fn early(verdict: Verdict) -> Self {
+        Self { verdict, vip: NO_VIP, backend: NO_BACKEND }
+    }
+}
+
+macro_rules! drop_reasons {
+    ($($variant:ident $name:literal $text:literal;)*) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(#[doc = $text] $variant,)*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of the checks.
+            pub const ALL: &'static [DropReason] = &[$(Self::$variant,)*];
+
+            /// How many reasons there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The reason's name in metrics, documents and `replay --json`.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for the operator.
+            pub fn description(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    Segmented "segmented" "The packet came in several buffers and did not fit into one.";
+    FrameTooShort "frame_too_short" "The frame ends inside its Ethernet or VLAN header.";
+    OtherHostMac "other_host_mac" "The frame is addressed to another host's MAC address.";
+    LinkBroadcast "link_broadcast" "An IP packet in a broadcast or multicast frame.";
+    MulticastSourceMac "multicast_source_mac" "The frame's source MAC address is a group address.";
+    OtherVlan "other_vlan" "The frame carries a VLAN tag other than the port's.";
+    UnknownEthertype "unknown_ethertype" "Neither IPv4, IPv6 nor ARP.";
+    BadArp "bad_arp" "A malformed ARP packet.";
+    ForeignArp "foreign_arp" "An ARP request for an address that is not the node's.";
+    Ipv6Unsupported "ipv6_unsupported" "IPv6, which this release does not forward.";
+    BadIpVersion "bad_ip_version" "The IP version does not match the Ethertype.";
+    BadIpHeaderLength "bad_ip_header_length" "The IP header is shorter than 20 bytes or longer than the packet.";
+    BadIpLength "bad_ip_length" "The IP total length is shorter than the header or longer than the frame.";
+    BadIpChecksum "bad_ip_checksum" "The IPv4 header checksum is wrong.";
+    BadIpOptions "bad_ip_options" "Malformed IPv4 options.";
+    SourceRoute "source_route" "An IPv4 source route option.";
+    MartianSource "martian_source" "The source address can never send packets (RFC 1122, 6890).";
+    MartianDestination "martian_destination" "The destination address can never receive packets here.";
+    Land "land" "Source and destination address are the same.";
+    Fragment "fragment" "An IPv4 fragment, which this release does not forward.";
+    BadTcpHeader "bad_tcp_header" "The TCP header is truncated or its data offset impossible.";
+    BadUdpHeader "bad_udp_header" "The UDP header is truncated.";
+    BadUdpLength "bad_udp_length" "The UDP length is below 8 or beyond the IP packet.";
+    BadIcmp "bad_icmp" "The ICMP message is truncated or its checksum wrong.";
+    IcmpUnsupported "icmp_unsupported" "An ICMP message other than an echo request.";
+    IcmpRateLimited "icmp_rate_limited" "More echo requests than the node answers in a second.";
+    ArpRateLimited "arp_rate_limited" "More ARP requests than the node answers in a second.";
+    ResetRateLimited "reset_rate_limited" "More resets due than the node sends in a second.";
+    NoVip "no_vip" "Addressed to no known VIP and not to the node.";
+    NoExceptionPath "no_exception_path" "Meant for the node's own kernel, and no exception path is set up.";
+    NoBackend "no_backend" "The pool has no eligible backend.";
+    TtlExpired "ttl_expired" "The time to live would reach 0.";
+    TooBig "too_big" "Too long for the link once encapsulated.";
+    NoHeadroom "no_headroom" "No room in front of the packet for the outer header.";
+    BackendEvicted "backend_evicted" "A reset of a flow whose backend was evicted: no reset answers a reset.";
+    NeighbourQueueFull "neighbour_queue_full" "Too many packets wait for the next hop's address.";
+    NeighbourUnresolved "neighbour_unresolved" "The next hop's address did not become known in time.";
+    TransmitFull "transmit_full" "The device's transmit queue was full.";
+    NoBuffer "no_buffer" "The buffer pool ran dry.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_name() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::COUNT);
+    }
+
+    #[test]
+    fn reasons_index_their_counters() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+        }
+    }
+}

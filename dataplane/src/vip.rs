@@ -1,0 +1,327 @@
+//! Which VIP a packet is for.
+//!
+//! The common case, a VIP of one address and one port, is one hash lookup however many there
+//! are. Prefixes, port ranges, "any port" and "any protocol" live in groups by address, asked
+//! only when there are any, from the longest prefix to the shortest. Of all VIPs that match, the
+//! longest prefix wins, then the exact port over the range over "any", then the exact protocol
+//! over "any" (SPEC section 16). The configuration guarantees that no two VIPs tie.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+/// Which transport a VIP takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VipProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Every IP protocol; those without ports only with [`VipPorts::Any`].
+    Any,
+}
+
+/// Which destination ports a VIP takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VipPorts {
+    /// One port.
+    One(u16),
+    /// From the first to the last.
+    Range(RangeInclusive<u16>),
+    /// All of them.
+    Any,
+}
+
+/// What a VIP matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipMatch {
+    /// First address of the prefix.
+    pub address: IpAddr,
+    /// Bits of the address that count: at most 32 or 128.
+    pub prefix_length: u8,
+    /// Destination ports.
+    pub ports: VipPorts,
+    /// Transport protocol.
+    pub protocol: VipProtocol,
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// The lookup structure; an immutable value.
+#[derive(Debug)]
+pub struct VipLookup {
+    exact: HashMap<ExactKey, u32, RandomState>,
+    /// Everything that is not one address, one port, one protocol; longest prefix first.
+    levels: Vec<Level>,
+    /// For "is this address a VIP at all": the prefixes by length, longest first.
+    addresses: Vec<(u128, HashMap<u128, (), RandomState>)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct ExactKey {
+    address: u128,
+    port_protocol: u32,
+}
+
+/// The VIPs of one prefix length.
+#[derive(Debug)]
+struct Level {
+    mask: u128,
+    groups: HashMap<u128, Group, RandomState>,
+}
+
+/// The VIPs of one prefix, best match first.
+#[derive(Debug, Default)]
+struct Group {
+    /// Sorted by [`port_protocol`].
+    ports: Vec<(u32, u32)>,
+    /// Sorted by first port; ranges of one protocol do not overlap.
+    tcp_ranges: Vec<(u16, u16, u32)>,
+    udp_ranges: Vec<(u16, u16, u32)>,
+    any_ranges: Vec<(u16, u16, u32)>,
+    tcp_any: Option<u32>,
+    udp_any: Option<u32>,
+    any_any: Option<u32>,
+}
+
+/// IPv4 addresses as RFC 4291 section 2.5.5.2 maps them, so that one table holds both families.
+pub fn address_bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+/// The inverse of [`address_bits`].
+pub fn address_from_bits(bits: u128) -> IpAddr {
+    Ipv6Addr::from(bits).to_canonical()
+}
+
+fn mask(prefix: &VipMatch) -> u128 {
+    let length = match prefix.address {
+        IpAddr::V4(_) => 96 + u32::from(prefix.prefix_length.min(32)),
+        IpAddr::V6(_) => u32::from(prefix.prefix_length.min(128)),
+    };
+    match length {
+        0 => 0,
+        length => u128::MAX << (128 - length),
+    }
+}
+
+const fn port_protocol(port: u16, protocol: u8) -> u32 {
+    (port as u32) << 8 | protocol as u32
+}
+
+/// The protocol byte under which a VIP's exact ports are filed.
+const ANY_PROTOCOL: u8 = 255;
+
+impl VipLookup {
+    /// A lookup over `vips`; a VIP's index is its place in the slice's `u32`.
+    pub fn new<'a>(vips: impl IntoIterator<Item = (u32, &'a VipMatch)>) -> Self {
+        // VIP addresses come from the operator, never from a packet's sender: fixed seeds.
+        let state = RandomState::with_seeds(1, 2, 3, 4);
+        let mut exact = HashMap::with_hasher(state.clone());
+        let mut levels: Vec<Level> = Vec::new();
+        let mut addresses: Vec<(u128, HashMap<u128, (), RandomState>)> = Vec::new();
+        for (index, vip) in vips {
+            let mask = mask(vip);
+            let address = address_bits(vip.address) & mask;
+            let at = match addresses.iter().position(|(other, _)| *other == mask) {
+                Some(at) => at,
+                None => {
+                    addresses.push((mask, HashMap::with_hasher(state.clone())));
+                    addresses.len() - 1
+                }
+            };
+            addresses[at].1.insert(address, ());
+            let protocol = match vip.protocol {
+                VipProtocol::Tcp => Some(TCP),
+                VipProtocol::Udp => Some(UDP),
+                VipProtocol::Any => None,
+            };
+            if let (u128::MAX, VipPorts::One(port), Some(protocol)) = (mask, &vip.ports, protocol) {
+                let key = ExactKey { address, port_protocol: port_protocol(*port, protocol) };
+                exact.insert(key, index);
+                continue;
+            }
+            let at = match levels.iter().position(|level| level.mask == mask) {
+                Some(at) => at,
+                None => {
+                    levels.push(Level { mask, groups: HashMap::with_hasher(state.clone()) });
+                    levels.len() - 1
+                }
+            };
+            levels[at].groups.entry(address).or_default().insert(index, vip);
+        }
+        // A longer prefix has a larger mask, in both families alike.
+        levels.sort_by_key(|level| std::cmp::Reverse(level.mask));
+        addresses.sort_by_key(|(mask, _)| std::cmp::Reverse(*mask));
+        for group in levels.iter_mut().flat_map(|level| level.groups.values_mut()) {
+            group.ports.sort_unstable();
+            group.tcp_ranges.sort_unstable();
+            group.udp_ranges.sort_unstable();
+            group.any_ranges.sort_unstable();
+        }
+        Self { exact, levels, addresses }
+    }
+
+    /// The VIP for a packet to `address` (see [`address_bits`]), `port` and IP `protocol`; ports
+    /// are 0 for protocols without them.
+    #[inline]
+    pub fn find(&self, address: u128, port: u16, protocol: u8) -> Option<u32> {
+        let key = ExactKey { address, port_protocol: port_protocol(port, protocol) };
+        if let Some(index) = self.exact.get(&key) {
+            return Some(*index);
+        }
+        if self.levels.is_empty() {
+            return None;
+        }
+        self.find_group(address, port, protocol)
+    }
+
+    #[inline(never)]
+    fn find_group(&self, address: u128, port: u16, protocol: u8) -> Option<u32> {
+        self.levels
+            .iter()
+            .find_map(|level| level.groups.get(&(address & level.mask))?.find(port, protocol))
+    }
+
+    /// Whether `address` belongs to any VIP, whatever the port and protocol.
+    pub fn contains_address(&self, address: u128) -> bool {
+        self.addresses.iter().any(|(mask, set)| set.contains_key(&(address & mask)))
+    }
+}
+
+impl Group {
+    fn insert(&mut self, index: u32, vip: &VipMatch) {
+        match (&vip.ports, vip.protocol) {
+            (VipPorts::One(port), protocol) => {
+                let protocol = match protocol {
+                    VipProtocol::Tcp => TCP,
+                    VipProtocol::Udp => UDP,
+                    VipProtocol::Any => ANY_PROTOCOL,
+                };
+                self.ports.push((port_protocol(*port, protocol), index));
+            }
+            (VipPorts::Range(range), protocol) => {
+                let ranges = match protocol {
+                    VipProtocol::Tcp => &mut self.tcp_ranges,
+                    VipProtocol::Udp => &mut self.udp_ranges,
+                    VipProtocol::Any => &mut self.any_ranges,
+                };
+                ranges.push((*range.start(), *range.end(), index));
+            }
+            (VipPorts::Any, VipProtocol::Tcp) => self.tcp_any = Some(index),
+            (VipPorts::Any, VipProtocol::Udp) => self.udp_any = Some(index),
+            (VipPorts::Any, VipProtocol::Any) => self.any_any = Some(index),
+        }
+    }
+
+    fn find(&self, port: u16, protocol: u8) -> Option<u32> {
+        let (ranges, any) = match protocol {
+            TCP => (&self.tcp_ranges, self.tcp_any),
+            UDP => (&self.udp_ranges, self.udp_any),
+            // Without ports only "all of it" can match.
+            _ => return self.any_any,
+        };
+        let exact = |protocol| {
+            let wanted = port_protocol(port, protocol);
+            let at = self.ports.binary_search_by_key(&wanted, |(key, _)| *key).ok()?;
+            self.ports.get(at).map(|(_, index)| *index)
+        };
+        exact(protocol)
+            .or_else(|| exact(ANY_PROTOCOL))
+            .or_else(|| in_ranges(ranges, port))
+            .or_else(|| in_ranges(&self.any_ranges, port))
+            .or(any)
+            .or(self.any_any)
+    }
+}
+
+/// The range that holds `port`; `ranges` is sorted and free of overlaps.
+fn in_ranges(ranges: &[(u16, u16, u32)], port: u16) -> Option<u32> {
+    let after = ranges.partition_point(|(first, _, _)| *first <= port);
+    let (_, last, index) = ranges.get(after.checked_sub(1)?)?;
+    (port <= *last).then_some(*index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vip(address: &str, prefix_length: u8, ports: VipPorts, protocol: VipProtocol) -> VipMatch {
+        VipMatch { address: address.parse().unwrap(), prefix_length, ports, protocol }
+    }
+
+    fn find(lookup: &VipLookup, address: &str, port: u16, protocol: u8) -> Option<u32> {
+        lookup.find(address_bits(address.parse().unwrap()), port, protocol)
+    }
+
+    fn lookup(vips: &[VipMatch]) -> VipLookup {
+        VipLookup::new((0u32..).zip(vips))
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_over_the_exact_port() {
+        let lookup = lookup(&[
+            vip("203.0.113.0", 28, VipPorts::One(80), VipProtocol::Tcp),
+            vip("203.0.113.1", 32, VipPorts::Any, VipProtocol::Tcp),
+        ]);
+        assert_eq!(find(&lookup, "203.0.113.1", 80, TCP), Some(1));
+        assert_eq!(find(&lookup, "203.0.113.2", 80, TCP), Some(0));
+        assert_eq!(find(&lookup, "203.0.113.2", 81, TCP), None);
+        assert_eq!(find(&lookup, "203.0.113.16", 80, TCP), None);
+    }
+
+    #[test]
+    fn the_exact_port_wins_over_the_range_over_any() {
+        let lookup = lookup(&[
+            vip("203.0.113.1", 32, VipPorts::Any, VipProtocol::Tcp),
+            vip("203.0.113.1", 32, VipPorts::Range(8000..=8099), VipProtocol::Tcp),
+            vip("203.0.113.1", 32, VipPorts::One(8080), VipProtocol::Tcp),
+        ]);
+        assert_eq!(find(&lookup, "203.0.113.1", 8080, TCP), Some(2));
+        assert_eq!(find(&lookup, "203.0.113.1", 8000, TCP), Some(1));
+        assert_eq!(find(&lookup, "203.0.113.1", 8099, TCP), Some(1));
+        assert_eq!(find(&lookup, "203.0.113.1", 8100, TCP), Some(0));
+        assert_eq!(find(&lookup, "203.0.113.1", 8080, UDP), None);
+    }
+
+    #[test]
+    fn a_port_of_any_protocol_takes_what_the_exact_protocol_leaves() {
+        let lookup = lookup(&[
+            vip("203.0.113.1", 32, VipPorts::One(53), VipProtocol::Any),
+            vip("203.0.113.1", 32, VipPorts::One(53), VipProtocol::Udp),
+        ]);
+        assert_eq!(find(&lookup, "203.0.113.1", 53, UDP), Some(1));
+        assert_eq!(find(&lookup, "203.0.113.1", 53, TCP), Some(0));
+        assert_eq!(find(&lookup, "203.0.113.1", 0, 47), None);
+    }
+
+    #[test]
+    fn protocols_without_ports_match_only_a_vip_of_everything() {
+        let lookup = lookup(&[vip("203.0.113.1", 32, VipPorts::Any, VipProtocol::Any)]);
+        assert_eq!(find(&lookup, "203.0.113.1", 0, 47), Some(0));
+        assert_eq!(find(&lookup, "203.0.113.1", 7, TCP), Some(0));
+    }
+
+    #[test]
+    fn families_do_not_meet() {
+        let lookup = lookup(&[
+            vip("::", 0, VipPorts::Any, VipProtocol::Any),
+            vip("2001:db8::1", 128, VipPorts::One(80), VipProtocol::Tcp),
+        ]);
+        assert_eq!(find(&lookup, "2001:db8::1", 80, TCP), Some(1));
+        assert_eq!(find(&lookup, "2001:db8::2", 80, TCP), Some(0));
+    }
+
+    #[test]
+    fn an_address_is_known_whatever_the_port() {
+        let lookup = lookup(&[vip("203.0.113.0", 28, VipPorts::One(80), VipProtocol::Tcp)]);
+        assert!(lookup.contains_address(address_bits("203.0.113.15".parse().unwrap())));
+        assert!(!lookup.contains_address(address_bits("203.0.113.16".parse().unwrap())));
+    }
+}

@@ -1,0 +1,220 @@
+//! The run-to-completion loop: a burst in, through the stages, a burst out.
+//!
+//! A worker owns its queues, its conntrack table and its counters, and shares nothing that is
+//! written. It pins the published tables once a burst, reads the clock once a burst, and does not
+//! allocate, lock, call the system or log per packet.
+
+mod burst;
+mod idle;
+mod show;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use conntrack::{KeyHasher, Reaper, Table};
+
+pub use idle::Idle;
+
+use crate::answer::AnswerLimits;
+use crate::clock::Clock;
+use crate::counters::WorkerCounters;
+use crate::forward::OuterHeaders;
+use crate::hold::HoldQueue;
+use crate::link::{Command, WorkerLink};
+use crate::port::{Burst, Port};
+use crate::publish::Reader;
+use crate::select;
+use crate::tables::Tables;
+use crate::verdict::Outcome;
+
+use burst::Work;
+use show::Show;
+
+/// A tick of the reaper, in milliseconds: the whole table is visited in 256 ticks (25.6 s).
+const REAPER_TICK_MS: u32 = 100;
+/// Slots the reaper visits at most between two bursts.
+const REAPER_SLICE: usize = 64;
+/// Commands taken between two bursts.
+const COMMANDS_PER_POLL: usize = 32;
+
+/// What a worker is made of.
+pub struct WorkerOptions<P> {
+    /// Its queue of each port, by port index.
+    pub ports: Vec<P>,
+    /// The published tables.
+    pub reader: Reader<Tables>,
+    /// Its flows.
+    pub conntrack: Table,
+    /// Key of its flow hash: random in production, fixed in `replay`.
+    pub hash_seed: [u64; 4],
+    /// Its number and how many there are: for disjoint identifications.
+    pub number: u16,
+    /// How many workers there are.
+    pub workers: u16,
+    /// The queues to and from the control thread.
+    pub link: Arc<WorkerLink>,
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+}
+
+/// One worker; see the module.
+pub struct Worker<P: Port> {
+    reader: Reader<Tables>,
+    core: Core<P>,
+}
+
+/// Everything of a worker but the tables, which it borrows for the length of a burst.
+struct Core<P: Port> {
+    ports: Vec<P>,
+    received: Burst<P::Buffer>,
+    transmit: Vec<Burst<P::Buffer>>,
+    work: arrayvec::ArrayVec<Work, { crate::port::BURST }>,
+    outcomes: arrayvec::ArrayVec<Outcome, { crate::port::BURST }>,
+    conntrack: Table,
+    hasher: KeyHasher,
+    reaper: Option<Reaper>,
+    outer: OuterHeaders,
+    limits: AnswerLimits,
+    hold: HoldQueue<P::Buffer>,
+    link: Arc<WorkerLink>,
+    counters: Arc<WorkerCounters>,
+    generation: u64,
+    show: Option<Show>,
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker that has done nothing yet.
+    pub fn new(options: WorkerOptions<P>) -> Self {
+        let counters = options.counters;
+        counters.conntrack.capacity.set(options.conntrack.capacity() as u64);
+        let core = Core {
+            transmit: options.ports.iter().map(|_| Burst::new()).collect(),
+            ports: options.ports,
+            received: Burst::new(),
+            work: arrayvec::ArrayVec::new(),
+            outcomes: arrayvec::ArrayVec::new(),
+            conntrack: options.conntrack,
+            hasher: KeyHasher::new(options.hash_seed),
+            reaper: None,
+            outer: OuterHeaders::new(options.number, options.workers),
+            limits: AnswerLimits::default(),
+            hold: HoldQueue::default(),
+            link: options.link,
+            counters,
+            generation: 0,
+            show: None,
+        };
+        Self { reader: options.reader, core }
+    }
+
+    /// One round: a burst from each port, what the control thread wants, a slice of the reaper.
+    /// `now` is in nanoseconds. Returns how many packets came in.
+    #[inline]
+    pub fn poll(&mut self, now: u64) -> usize {
+        let now_ms = (now / 1_000_000) as u32;
+        let tables = self.reader.pin();
+        self.core.poll(tables, now, now_ms)
+    }
+
+    /// Works until `stop` is set, then sends what is left and returns.
+    pub fn run(&mut self, clock: &Clock, idle: Idle, stop: &AtomicBool) {
+        let mut idle = idle::Backoff::new(idle);
+        let mut before = clock.now();
+        while !stop.load(Ordering::Relaxed) {
+            let received = self.poll(before);
+            if received == 0 {
+                self.core.counters.idle_polls.add(1);
+                if idle.is_about_to_sleep() {
+                    // Nobody waits for a sleeper to give memory back.
+                    self.reader.unpin();
+                }
+                idle.wait();
+                before = clock.now();
+            } else {
+                idle.reset();
+                let now = clock.now();
+                self.core.counters.busy_polls.add(1);
+                self.core.counters.busy_nanoseconds.add(now.saturating_sub(before));
+                before = now;
+            }
+        }
+        self.core.flush_all();
+    }
+
+    /// What became of the packets of the last burst of the last port that had one, in order.
+    pub fn last_outcomes(&self) -> &[Outcome] {
+        &self.core.outcomes
+    }
+
+    /// The worker's flows.
+    pub fn conntrack(&self) -> &Table {
+        &self.core.conntrack
+    }
+
+    /// The worker's port with this index.
+    pub fn port_mut(&mut self, index: usize) -> Option<&mut P> {
+        self.core.ports.get_mut(index)
+    }
+
+    /// Packets that wait for a next hop.
+    pub fn held(&self) -> usize {
+        self.core.hold.len()
+    }
+}
+
+impl<P: Port> Core<P> {
+    #[inline]
+    fn poll(&mut self, tables: &Tables, now: u64, now_ms: u32) -> usize {
+        self.counters.last_tick_nanoseconds.set(now);
+        if tables.generation != self.generation {
+            self.generation = tables.generation;
+            self.counters.tables_generation.set(tables.generation);
+        }
+        let mut received = 0;
+        for index in 0..self.ports.len() {
+            let mut burst = std::mem::take(&mut self.received);
+            self.ports[index].receive(&mut burst);
+            if !burst.is_empty() {
+                received += burst.len();
+                self.process(&mut burst, index as u8, tables, now_ms);
+            }
+            self.received = burst;
+        }
+        if !self.hold.is_empty() {
+            self.release_held(tables, now_ms);
+        }
+        if !self.link.commands.is_empty() {
+            self.obey();
+        }
+        if self.show.is_some() {
+            self.show_flows(now_ms);
+        }
+        self.flush_all();
+        self.reap(tables, now_ms);
+        received
+    }
+
+    fn reap(&mut self, tables: &Tables, now_ms: u32) {
+        let reaper =
+            self.reaper.get_or_insert_with(|| Reaper::new(REAPER_TICK_MS, REAPER_SLICE, now_ms));
+        let counters = &self.counters;
+        let limit = |entry: &conntrack::Entry| select::idle_limit(tables, entry);
+        let reaped = reaper.run(&mut self.conntrack, now_ms, limit, |removed| {
+            select::close(counters, &removed);
+        });
+        counters.conntrack.expired.add(reaped as u64);
+        counters.conntrack.entries.set(self.conntrack.len() as u64);
+    }
+
+    /// Does what the control thread asked for.
+    #[cold]
+    fn obey(&mut self) {
+        for _ in 0..COMMANDS_PER_POLL {
+            match self.link.commands.pop() {
+                Some(Command::Transmit { port, frame }) => self.send_own(port, &frame),
+                Some(Command::ShowFlows(filter)) => self.show = Some(Show::new(filter)),
+                None => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! One burst through the stages.
+
+use conntrack::Probe;
+
+use super::Core;
+use crate::answer::{self, ArpAnswer};
+use crate::buffer::Buffer;
+use crate::classify::{Class, classify};
+use crate::forward;
+use crate::hold::{HOLD_MS, Held};
+use crate::link::NeighbourSeen;
+use crate::parse::{Parsed, parse};
+use crate::port::{Burst, Port};
+use crate::select::{Selection, Selector, Tally};
+use crate::tables::{BackendState, Tables};
+use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
+
+/// One packet on its way through the stages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work {
+    parsed: Parsed,
+    class: Class,
+    flow_hash: u64,
+    probe: Probe,
+    selection: Selection,
+}
+
+impl<P: Port> Core<P> {
+    /// Takes a burst that came in at `port_index` through all stages; what is to be sent is in
+    /// the transmit bursts afterwards.
+    pub(super) fn process(
+        &mut self,
+        burst: &mut Burst<P::Buffer>,
+        port_index: u8,
+        tables: &Tables,
+        now_ms: u32,
+    ) {
+        let Some(port) = tables.ports.get(usize::from(port_index)) else {
+            burst.clear();
+            return;
+        };
+        self.work.clear();
+        self.outcomes.clear();
+        let mut bytes = 0;
+        // Parse and classify; start loading the tags of each flow.
+        for packet in burst.iter() {
+            bytes += packet.data().len() as u64;
+            let parsed = parse(packet, port);
+            let class = classify(&parsed, tables);
+            let flow_hash = self.hasher.hash(&parsed.key);
+            self.conntrack.prefetch_tags(flow_hash);
+            let selection = Selection::Drop(DropReason::NoVip);
+            self.work.push(Work { parsed, class, flow_hash, probe: Probe::NONE, selection });
+        }
+        self.counters.received_packets.add(burst.len() as u64);
+        self.counters.received_bytes.add(bytes);
+        // Find each flow's slot; start loading its entry.
+        for work in &mut self.work {
+            work.probe = self.conntrack.probe(work.flow_hash);
+            if work.probe == Probe::NONE {
+                self.conntrack.prefetch_insert(work.flow_hash);
+            } else {
+                self.conntrack.prefetch_entry(work.probe);
+            }
+        }
+        // Select; start loading the backend's record.
+        let mut tally = Tally::default();
+        let mut selector =
+            Selector { tables, conntrack: &mut self.conntrack, counters: &self.counters, now_ms };
+        for work in &mut self.work {
+            if let Class::Vip(vip) = work.class {
+                work.selection =
+                    selector.select(&work.parsed, vip, work.flow_hash, work.probe, &mut tally);
+            }
+        }
+        tally.add_to(&self.counters);
+        // Rewrite or answer, and hand over to the port.
+        for (place, packet) in burst.drain(..).enumerate() {
+            let Some(work) = self.work.get(place).copied() else { return };
+            let outcome = match work.class {
+                Class::Vip(vip) => match work.selection {
+                    Selection::Backend(backend) => {
+                        self.forward(packet, &work, vip, backend, tables, now_ms)
+                    }
+                    Selection::Reset(backend) => {
+                        let outcome = self.reset(packet, &work, port_index, tables, now_ms);
+                        Outcome { verdict: outcome, vip, backend }
+                    }
+                    Selection::Drop(reason) => {
+                        Outcome { verdict: Verdict::Drop(reason), vip, backend: NO_BACKEND }
+                    }
+                },
+                Class::Icmp => Outcome::early(self.echo(packet, &work, port_index, tables, now_ms)),
+                Class::Arp => Outcome::early(self.arp(packet, &work, port_index, tables, now_ms)),
+                Class::Host => Outcome::early(Verdict::Drop(DropReason::NoExceptionPath)),
+                Class::Drop(reason) => Outcome::early(Verdict::Drop(reason)),
+            };
+            match outcome.verdict {
+                Verdict::Forward => {}
+                Verdict::Reply => self.counters.replied.add(1),
+                Verdict::Host => self.counters.host.add(1),
+                Verdict::Hold => self.counters.held.add(1),
+                Verdict::Drop(reason) => self.counters.count_drop(reason),
+            }
+            self.outcomes.push(outcome);
+        }
+    }
+
+    /// Sends a packet to its backend, or keeps it until the way is known.
+    #[inline]
+    fn forward(
+        &mut self,
+        mut packet: P::Buffer,
+        work: &Work,
+        vip: u32,
+        index: u32,
+        tables: &Tables,
+        now_ms: u32,
+    ) -> Outcome {
+        let outcome = |verdict| Outcome { verdict, vip, backend: index };
+        let Some(backend) = tables.backend(index) else {
+            return outcome(Verdict::Drop(DropReason::NoBackend));
+        };
+        if !backend.reachable {
+            let held = Held {
+                buffer: packet,
+                parsed: work.parsed,
+                flow_hash: work.flow_hash,
+                outcome: outcome(Verdict::Hold),
+                next_hop: backend.next_hop,
+                generation: backend.generation,
+                deadline_ms: now_ms.wrapping_add(HOLD_MS),
+            };
+            return match self.hold.push(held) {
+                Ok(()) => outcome(Verdict::Hold),
+                Err(_) => outcome(Verdict::Drop(DropReason::NeighbourQueueFull)),
+            };
+        }
+        let rewritten =
+            forward::rewrite(&mut packet, &work.parsed, backend, work.flow_hash, &mut self.outer);
+        if let Err(reason) = rewritten {
+            return outcome(Verdict::Drop(reason));
+        }
+        let length = u64::from(work.parsed.ip_length);
+        if let (Some(vip), Some(backend)) = (self.counters.vip(vip), self.counters.backend(index)) {
+            vip.packets.add(1);
+            vip.bytes.add(length);
+            backend.packets.add(1);
+            backend.bytes.add(length);
+        }
+        self.counters.forwarded.add(1);
+        self.queue(packet, backend.port);
+        outcome(Verdict::Forward)
+    }
+
+    /// Sends the held packets whose way has become known, drops those that waited too long.
+    #[cold]
+    pub(super) fn release_held(&mut self, tables: &Tables, now_ms: u32) {
+        let ready = |held: &Held<P::Buffer>| {
+            tables
+                .backend(held.outcome.backend)
+                .is_none_or(|backend| backend.reachable || backend.generation != held.generation)
+        };
+        while let Some(held) = self.hold.pop(now_ms, ready) {
+            let usable = tables.backend(held.outcome.backend).is_some_and(|backend| {
+                backend.reachable
+                    && backend.generation == held.generation
+                    && backend.state != BackendState::Gone
+            });
+            if !usable {
+                self.counters.count_drop(DropReason::NeighbourUnresolved);
+                continue;
+            }
+            let work = Work {
+                parsed: held.parsed,
+                class: Class::Vip(held.outcome.vip),
+                flow_hash: held.flow_hash,
+                probe: Probe::NONE,
+                selection: Selection::Backend(held.outcome.backend),
+            };
+            let Outcome { vip, backend, .. } = held.outcome;
+            let outcome = self.forward(held.buffer, &work, vip, backend, tables, now_ms);
+            if let Verdict::Drop(reason) = outcome.verdict {
+                self.counters.count_drop(reason);
+            }
+        }
+    }
+
+    #[cold]
+    fn reset(
+        &mut self,
+        mut packet: P::Buffer,
+        work: &Work,
+        port_index: u8,
+        tables: &Tables,
+        now_ms: u32,
+    ) -> Verdict {
+        let Some(port) = tables.ports.get(usize::from(port_index)) else {
+            return Verdict::Drop(DropReason::BackendEvicted);
+        };
+        match answer::reset(&mut packet, &work.parsed, port, &mut self.limits, now_ms) {
+            Ok(()) => {
+                self.counters.resets.add(1);
+                self.queue(packet, port_index);
+                Verdict::Reply
+            }
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    #[cold]
+    fn echo(
+        &mut self,
+        mut packet: P::Buffer,
+        work: &Work,
+        port_index: u8,
+        tables: &Tables,
+        now_ms: u32,
+    ) -> Verdict {
+        let Some(port) = tables.ports.get(usize::from(port_index)) else {
+            return Verdict::Drop(DropReason::BadIcmp);
+        };
+        match answer::echo(&mut packet, &work.parsed, port, &mut self.limits, now_ms) {
+            Ok(()) => {
+                self.queue(packet, port_index);
+                Verdict::Reply
+            }
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    #[cold]
+    fn arp(
+        &mut self,
+        mut packet: P::Buffer,
+        work: &Work,
+        port_index: u8,
+        tables: &Tables,
+        now_ms: u32,
+    ) -> Verdict {
+        let link = &self.link;
+        let counters = &self.counters;
+        let seen = |hop, mac| {
+            if link.seen.push(NeighbourSeen { hop, mac }).is_err() {
+                counters.events_lost.add(1);
+            }
+        };
+        let limits = &mut self.limits;
+        match answer::arp(&mut packet, &work.parsed, tables, port_index, limits, now_ms, seen) {
+            ArpAnswer::Reply => {
+                self.queue(packet, port_index);
+                Verdict::Reply
+            }
+            ArpAnswer::Noted => Verdict::Host,
+            ArpAnswer::Drop(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Sends a frame of the node's own.
+    pub(super) fn send_own(&mut self, port_index: u8, frame: &[u8]) {
+        let Some(port) = self.ports.get_mut(usize::from(port_index)) else { return };
+        let Some(mut packet) = port.allocate() else {
+            self.counters.count_drop(DropReason::NoBuffer);
+            return;
+        };
+        if packet.append(frame) {
+            self.queue(packet, port_index);
+        }
+    }
+
+    /// Puts a packet into a port's transmit burst; sends that first when it is full.
+    #[inline]
+    fn queue(&mut self, packet: P::Buffer, port_index: u8) {
+        let index = usize::from(port_index);
+        if self.transmit.get(index).is_some_and(Burst::is_full) {
+            self.flush(index);
+        }
+        if let Some(burst) = self.transmit.get_mut(index)
+            && burst.try_push(packet).is_err()
+        {
+            self.counters.count_drop(DropReason::TransmitFull);
+        }
+    }
+
+    /// Sends what waits in all transmit bursts.
+    pub(super) fn flush_all(&mut self) {
+        for index in 0..self.ports.len() {
+            if self.transmit.get(index).is_some_and(|burst| !burst.is_empty()) {
+                self.flush(index);
+            }
+        }
+    }
+
+    fn flush(&mut self, index: usize) {
+        let (Some(port), Some(burst)) = (self.ports.get_mut(index), self.transmit.get_mut(index))
+        else {
+            return;
+        };
+        let count = burst.len();
+        let bytes: u64 = burst.iter().map(|packet| packet.data().len() as u64).sum();
+        port.transmit(burst);
+        let sent = count - burst.len();
+        let mut refused_bytes = 0;
+        for packet in burst.drain(..) {
+            refused_bytes += packet.data().len() as u64;
+            self.counters.count_drop(DropReason::TransmitFull);
+        }
+        self.counters.transmitted_packets.add(sent as u64);
+        self.counters.transmitted_bytes.add(bytes.saturating_sub(refused_bytes));
+    }
+}
