@@ -152,7 +152,7 @@ fn conntrack(criterion: &mut Criterion) {
             let mut elapsed = Duration::ZERO;
             let mut left = bursts as usize;
             while left > 0 {
-                let span = inserting.span() + inserting.len();
+                let span = inserting.span();
                 inserting.reap(0, span, |_| 0, |_| {});
                 let now = left.min(fresh.len() / BURST);
                 let start = std::time::Instant::now();

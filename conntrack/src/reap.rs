@@ -12,9 +12,9 @@ pub const TICKS_A_TURN: u32 = 256;
 
 impl Table {
     /// Visits `budget` slots from the cursor on, wrapping at the end, and removes what has
-    /// timed out. `idle_limit` gives an entry's timeout in milliseconds; `removed` hears of
-    /// each entry that went. Returns how many went. Empty slots cost two bytes of reading,
-    /// a removal moves the run behind it.
+    /// timed out, at most `budget` entries. `idle_limit` gives an entry's timeout in
+    /// milliseconds; `removed` hears of each entry that went. Returns how many went. An empty
+    /// slot costs two bytes of reading; a removal moves the run behind it.
     pub fn reap(
         &mut self,
         now: u32,
@@ -23,23 +23,21 @@ impl Table {
         mut removed: impl FnMut(Removed),
     ) -> usize {
         let mut reaped = 0;
-        for _ in 0..budget {
+        let mut visited = 0;
+        while visited < budget && reaped < budget {
             if self.cursor >= self.span() {
                 self.cursor = 0;
             }
             let slot = self.cursor;
-            if self.tags[slot] == 0 {
-                self.cursor += 1;
-                continue;
-            }
             let entry = &self.entries[slot];
-            if entry.expired(now, idle_limit(entry)) {
+            if self.tags[slot] != 0 && entry.expired(now, idle_limit(entry)) {
                 removed(Removed::new(entry, Cause::Expired));
                 // The cursor stays: the next entry of the run moves into this slot.
                 self.remove(slot);
                 reaped += 1;
             } else {
                 self.cursor += 1;
+                visited += 1;
             }
         }
         reaped
