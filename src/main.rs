@@ -1,2 +1,32 @@
-//! The weir binary.
-fn main() {}
+//! `weir`: a layer-4 load balancer for bare-metal networks.
+//!
+//! One binary, one file per subcommand; the work is done in the workspace's crates. Exit codes:
+//! 0 done, 1 failed, 2 usage or configuration.
+
+mod check;
+mod cli;
+mod explain;
+mod failure;
+mod memory;
+mod replay;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -60,13 +60,13 @@ pub struct WorkerOptions<P> {
 /// One worker; see the module.
 pub struct Worker<P: Port> {
     reader: Reader<Tables>,
+    received: Burst<P::Buffer>,
     core: Core<P>,
 }
 
-/// Everything of a worker but the tables, which it borrows for the length of a burst.
+/// Everything of a worker but the tables and the burst, which it borrows.
 struct Core<P: Port> {
     ports: Vec<P>,
-    received: Burst<P::Buffer>,
     transmit: Vec<Burst<P::Buffer>>,
     work: arrayvec::ArrayVec<Work, { crate::port::BURST }>,
     outcomes: arrayvec::ArrayVec<Outcome, { crate::port::BURST }>,
@@ -90,7 +90,6 @@ impl<P: Port> Worker<P> {
         let core = Core {
             transmit: options.ports.iter().map(|_| Burst::new()).collect(),
             ports: options.ports,
-            received: Burst::new(),
             work: arrayvec::ArrayVec::new(),
             outcomes: arrayvec::ArrayVec::new(),
             conntrack: options.conntrack,
@@ -104,7 +103,7 @@ impl<P: Port> Worker<P> {
             generation: 0,
             show: None,
         };
-        Self { reader: options.reader, core }
+        Self { reader: options.reader, received: Burst::new(), core }
     }
 
     /// One round: a burst from each port, what the control thread wants, a slice of the reaper.
@@ -113,7 +112,7 @@ impl<P: Port> Worker<P> {
     pub fn poll(&mut self, now: u64) -> usize {
         let now_ms = (now / 1_000_000) as u32;
         let tables = self.reader.pin();
-        self.core.poll(tables, now, now_ms)
+        self.core.poll(tables, &mut self.received, now, now_ms)
     }
 
     /// Works until `stop` is set, then sends what is left and returns.
@@ -164,7 +163,13 @@ impl<P: Port> Worker<P> {
 
 impl<P: Port> Core<P> {
     #[inline]
-    fn poll(&mut self, tables: &Tables, now: u64, now_ms: u32) -> usize {
+    fn poll(
+        &mut self,
+        tables: &Tables,
+        burst: &mut Burst<P::Buffer>,
+        now: u64,
+        now_ms: u32,
+    ) -> usize {
         self.counters.last_tick_nanoseconds.set(now);
         if tables.generation != self.generation {
             self.generation = tables.generation;
@@ -172,13 +177,12 @@ impl<P: Port> Core<P> {
         }
         let mut received = 0;
         for index in 0..self.ports.len() {
-            let mut burst = std::mem::take(&mut self.received);
-            self.ports[index].receive(&mut burst);
+            let Some(port) = self.ports.get_mut(index) else { break };
+            port.receive(burst);
             if !burst.is_empty() {
                 received += burst.len();
-                self.process(&mut burst, index as u8, tables, now_ms);
+                self.process(burst, index as u8, tables, now_ms);
             }
-            self.received = burst;
         }
         if !self.hold.is_empty() {
             self.release_held(tables, now_ms);

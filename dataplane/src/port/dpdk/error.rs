@@ -22,9 +22,10 @@ pub enum DpdkError {
     NulByte(String),
     /// The device does not exist or its driver refused it.
     #[error(
-        "device \"{device}\": DPDK cannot open it: {errno} (expected a virtual device such as \
-         \"net_tap0,iface=weir0\" whose interface exists, or the PCI address of a NIC bound to \
-         vfio-pci)"
+        "device \"{device}\": DPDK cannot open it ({errno}; its own messages are above){}: expected \
+         a virtual device such as \"net_tap0,iface=weir0\", with its interface there if it names \
+         an existing one, or the PCI address of a NIC bound to vfio-pci",
+        unprivileged()
     )]
     NoDevice {
         /// The device as configured.
@@ -123,7 +124,9 @@ impl fmt::Display for Errno {
 fn hint(errno: Errno) -> &'static str {
     match errno.0 {
         libc::EACCES | libc::EPERM => {
-            ": run as root, or give the user access to /dev/hugepages and the devices"
+            ": run as root, or give the user access to the devices and to hugepages, of which there \
+             must be as many as memory_mib in [dpdk] says (scripts/hugepages.sh reserves them; \
+             hugepages = false runs without)"
         }
         libc::ENOMEM => {
             ": not enough hugepages for memory_mib (scripts/hugepages.sh reserves them), or set \
@@ -136,4 +139,10 @@ fn hint(errno: Errno) -> &'static str {
              are eal_args in [dpdk] right? hugepages = false runs without them"
         }
     }
+}
+
+/// A hint where the process is not root.
+fn unprivileged() -> &'static str {
+    // SAFETY: reads a number; no precondition.
+    if unsafe { libc::geteuid() } == 0 { "" } else { ", and this process does not run as root" }
 }

@@ -1,0 +1,132 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A layer-4 load balancer for bare-metal networks: DPDK poll-mode, Maglev, Direct Server
+/// Return.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node: take packets from its ports and balance them until SIGINT or SIGTERM;
+    /// SIGHUP re-reads the configuration.
+    Run(RunArguments),
+    /// Validate a configuration; touches no device.
+    Check(CheckArguments),
+    /// Run the real data path over a capture file; no root, no hugepages, no device.
+    Replay(ReplayArguments),
+    /// Say in words what would be done with one packet, and why.
+    Explain(ExplainArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The node's configuration (TOML).
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// The configuration to validate.
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArguments {
+    /// The node's configuration; its devices are ignored.
+    pub(crate) config: PathBuf,
+    /// The capture to read (pcap or pcapng, Ethernet).
+    #[arg(long = "in", value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Where to write what would have gone out (pcap).
+    #[arg(long = "out", value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Print one JSON line for each packet read.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Before packet N is read, change to another configuration, as SIGHUP would; may be given
+    /// several times.
+    #[arg(long = "reload", value_name = "N:CONFIG")]
+    pub(crate) reloads: Vec<Reload>,
+}
+
+/// `--reload N:CONFIG`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reload {
+    pub(crate) packet: u64,
+    pub(crate) config: PathBuf,
+}
+
+impl FromStr for Reload {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (packet, config) = text.split_once(':').ok_or("expected N:CONFIG")?;
+        let packet = packet.parse().map_err(|_| {
+            format!("{packet:?} is not the number of a packet, counted from 0")
+        })?;
+        Ok(Self { packet, config: config.into() })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// The node's configuration.
+    pub(crate) config: PathBuf,
+    /// The client.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) src: SocketAddr,
+    /// The VIP and port it dials.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) dst: SocketAddr,
+    /// The transport protocol.
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub(crate) proto: Protocol,
+    /// The TCP flags of the packet, joined with commas.
+    #[arg(long, value_delimiter = ',', default_value = "syn")]
+    pub(crate) flags: Vec<Flag>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Flag {
+    Syn,
+    Ack,
+    Fin,
+    Rst,
+    Psh,
+    Urg,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_reload_names_a_packet_and_a_file() {
+        let reload: Reload = "12:a:b.toml".parse().unwrap();
+        assert_eq!((reload.packet, reload.config), (12, PathBuf::from("a:b.toml")));
+        assert!("x:a.toml".parse::<Reload>().is_err());
+        assert!("a.toml".parse::<Reload>().is_err());
+    }
+}

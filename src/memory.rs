@@ -1,0 +1,70 @@
+//! Is there as much memory as the configuration asks for? Asked before DPDK starts, which would
+//! fail over it in its own words, or go on for minutes.
+
+use std::fs;
+use std::path::Path;
+
+use config::Config;
+
+/// Where the kernel shows hugepages, one folder a size.
+const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
+
+/// Compares `memory_mib` with what is free.
+///
+/// # Errors
+/// When it is more, in words that say what to do.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    let wanted = u64::from(config.dpdk.memory_mib);
+    if config.dpdk.hugepages {
+        let Some(free) = free_hugepage_mib(Path::new(HUGEPAGES)) else { return Ok(()) };
+        anyhow::ensure!(
+            free >= wanted,
+            "[dpdk]: memory_mib = {wanted}, but only {free} MiB of hugepages are free: reserve them \
+             (scripts/hugepages.sh {wanted}), or set hugepages = false to run on ordinary pages"
+        );
+    } else {
+        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let Some(free) = available_mib(&text) else { return Ok(()) };
+        anyhow::ensure!(
+            free >= wanted,
+            "[dpdk]: memory_mib = {wanted}, but only {free} MiB of memory are available"
+        );
+    }
+    Ok(())
+}
+
+/// Free hugepages of all sizes, in MiB; `None` where the kernel does not say.
+fn free_hugepage_mib(folder: &Path) -> Option<u64> {
+    let mut kib = 0;
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let name = entry.file_name();
+        let size = name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+        let pages = fs::read_to_string(entry.path().join("free_hugepages")).ok()?;
+        kib += size.parse::<u64>().ok()? * pages.trim().parse::<u64>().ok()?;
+    }
+    Some(kib / 1024)
+}
+
+/// `MemAvailable` of /proc/meminfo, in MiB.
+fn available_mib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read_in_mib() {
+        let text = "MemTotal:       100 kB\nMemAvailable:   2097152 kB\n";
+        assert_eq!(available_mib(text), Some(2048));
+        assert_eq!(available_mib("MemTotal: 100 kB\n"), None);
+    }
+
+    #[test]
+    fn where_the_kernel_says_nothing_nothing_is_refused() {
+        assert_eq!(free_hugepage_mib(Path::new("/nonexistent")), None);
+    }
+}

@@ -1,0 +1,297 @@
+//! `weir run`: a node.
+//!
+//! Starts DPDK, opens the ports, gives each worker its queues, and then is the control thread:
+//! it steps the node, serves the admin interface, and obeys signals (SIGHUP re-reads the
+//! configuration, SIGINT and SIGTERM end the node).
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use config::{Config, FewerQueues};
+use conntrack::{Memory, Table};
+use control::admin::{self, AdminState};
+use control::node::{Node, PortFacts};
+use dataplane::clock::Clock;
+use dataplane::port::dpdk::{
+    Device, DeviceOptions, Eal, EalOptions, HugeMemory, Mempool, Queue, StartedDevice,
+    WorkerRegistration, is_pci,
+};
+use dataplane::wire::MacAddress;
+use dataplane::worker::{Idle, Worker, WorkerOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::cli::RunArguments;
+use crate::failure::{Failure, load};
+use crate::memory;
+
+/// How often the control thread looks after the node.
+const STEP: Duration = Duration::from_millis(10);
+/// Packet buffers kept for bursts, holds and thread caches, per worker and beyond descriptors.
+const SPARE_MBUFS: u32 = 2048;
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let config = load(&arguments.config)?;
+    // A configuration that cannot be served is refused before any device is touched.
+    Node::check(&config).map_err(Failure::configuration)?;
+    start_logging();
+    check_cores(&config)?;
+    memory::check(&config)?;
+    let admin = bind_admin(&config)?;
+    let eal = Eal::start(&eal_options(&config))?;
+    info!(version = eal.version(), "started DPDK");
+
+    let devices = open_devices(&eal, &config)?;
+    let workers = devices.iter().map(Device::queues).min().unwrap_or(0);
+    if usize::from(workers) < config.dpdk.worker_cores.len() {
+        warn!(workers, "fewer workers than worker_cores: a device has fewer queues");
+    }
+    let pools = create_pools(&config, &devices, workers)?;
+    let mut devices = start_devices(devices, &pools)?;
+    let facts: Vec<PortFacts> =
+        devices.iter().map(|device| PortFacts { mac: device.mac(), any_mac: false }).collect();
+    for (port, facts) in config.ports.iter().zip(&facts) {
+        info!(port = port.name, device = port.device, mac = %facts.mac, "port is up");
+    }
+
+    let clock = Clock::new();
+    let mut node = Node::new(config.clone(), &facts, now_ms(&clock))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads = start_workers(&config, &mut node, &mut devices, workers, &clock, &stop)?;
+    let result = control(&arguments.config, admin, node, devices, pools, clock);
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        if thread.join().is_err() {
+            error!("a worker ended abnormally");
+        }
+    }
+    info!("stopped");
+    result
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let format = tracing_subscriber::fmt().with_ansi(ansi).with_writer(std::io::stderr);
+    format.with_env_filter(filter).init();
+}
+
+/// Binds the admin interface before any device is touched: it is the likeliest to be taken.
+fn bind_admin(config: &Config) -> anyhow::Result<std::net::TcpListener> {
+    let address = config.node.admin;
+    let listener = std::net::TcpListener::bind(address)
+        .with_context(|| format!("[node]: admin = \"{address}\""))?;
+    listener.set_nonblocking(true)?;
+    info!(%address, "admin interface");
+    Ok(listener)
+}
+
+/// Cores that do not exist are named before DPDK fails over them in its own words.
+fn check_cores(config: &Config) -> Result<(), Failure> {
+    let cores: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    if cores.is_empty() {
+        return Ok(());
+    }
+    let wanted = std::iter::once(&config.dpdk.main_core).chain(&config.dpdk.worker_cores);
+    for core in wanted {
+        if !cores.contains(&usize::from(*core)) {
+            return Err(Failure::configuration(format!(
+                "[dpdk]: core {core} is not there or not ours to use (expected one of {cores:?})"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn eal_options(config: &Config) -> EalOptions {
+    EalOptions {
+        memory_mib: config.dpdk.memory_mib,
+        hugepages: config.dpdk.hugepages,
+        main_core: u32::from(config.dpdk.main_core),
+        file_prefix: config.dpdk.file_prefix.clone(),
+        pci_devices: config
+            .ports
+            .iter()
+            .map(|port| port.device.clone())
+            .filter(|device| is_pci(device.split(',').next().unwrap_or_default()))
+            .collect(),
+        extra: config.dpdk.eal_args.clone(),
+    }
+}
+
+fn open_devices(eal: &Eal, config: &Config) -> anyhow::Result<Vec<Device>> {
+    let workers = u16::try_from(config.dpdk.worker_cores.len()).unwrap_or(u16::MAX);
+    let mut devices = Vec::new();
+    for port in &config.ports {
+        let options = DeviceOptions {
+            device: port.device.clone(),
+            queues: workers,
+            fewer_queues: config.dpdk.fewer_queues == FewerQueues::Use,
+            mtu: port.mtu,
+            mac: port.mac.map(|mac| MacAddress(mac.octets())),
+            rx_descriptors: port.rx_descriptors,
+            tx_descriptors: port.tx_descriptors,
+        };
+        let device =
+            Device::open(eal, options).with_context(|| format!("port \"{}\"", port.name))?;
+        devices.push(device);
+    }
+    Ok(devices)
+}
+
+/// One pool for each worker: buffers of all ports come from it, so that a queue frees to one
+/// pool only.
+fn create_pools(
+    config: &Config,
+    devices: &[Device],
+    workers: u16,
+) -> anyhow::Result<Vec<Mempool>> {
+    let frame_bytes = devices.iter().map(Device::frame_bytes).max().unwrap_or(0);
+    let descriptors: u32 = config
+        .ports
+        .iter()
+        .map(|port| {
+            let needed = u32::from(port.rx_descriptors) + u32::from(port.tx_descriptors);
+            port.mbufs.map_or(needed, |mbufs| (mbufs / u32::from(workers.max(1))).max(needed))
+        })
+        .sum();
+    (0..workers)
+        .map(|worker| {
+            let name = format!("weir{worker}");
+            Ok(Mempool::new(&name, descriptors + SPARE_MBUFS, frame_bytes, -1)?)
+        })
+        .collect()
+}
+
+fn start_devices(devices: Vec<Device>, pools: &[Mempool]) -> anyhow::Result<Vec<StartedDevice>> {
+    devices.into_iter().map(|device| Ok(device.start(pools)?)).collect()
+}
+
+fn start_workers(
+    config: &Config,
+    node: &mut Node,
+    devices: &mut [StartedDevice],
+    workers: u16,
+    clock: &Clock,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    // Queue `w` of every device goes to worker `w`.
+    let mut queues: Vec<Vec<Queue>> = (0..workers).map(|_| Vec::new()).collect();
+    for device in devices {
+        for (worker, queue) in queues.iter_mut().zip(device.take_queues()) {
+            worker.push(queue);
+        }
+    }
+    let flows = (config.conntrack.flows as usize).div_ceil(usize::from(workers.max(1)));
+    let hash_seed = random_seed()?;
+    let idle = match config.dpdk.idle {
+        config::Idle::Spin => Idle::Spin,
+        config::Idle::Backoff => Idle::Backoff,
+    };
+    let mut threads = Vec::new();
+    for ((number, ports), core) in (0u16..).zip(queues).zip(&config.dpdk.worker_cores) {
+        let parts = node.add_worker();
+        let layout = Memory::layout(flows)?;
+        let memory = HugeMemory::zeroed("the conntrack table", layout.size(), 64, -1)?;
+        let mut worker = Worker::new(WorkerOptions {
+            ports,
+            reader: parts.reader,
+            conntrack: Table::in_memory(Memory::from_region(flows, memory.leak())?),
+            hash_seed,
+            number,
+            workers,
+            link: parts.handle.link,
+            counters: parts.handle.counters,
+        });
+        let (clock, stop, core) = (clock.clone(), Arc::clone(stop), usize::from(*core));
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(
+            move || {
+                if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+                    warn!(core, "worker is not bound to its core");
+                }
+                match WorkerRegistration::new() {
+                    Ok(_registration) => worker.run(&clock, idle, &stop),
+                    Err(error) => error!(%error, "worker did not start"),
+                }
+            },
+        )?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// The key of the conntrack hash, from the system: an attacker must not know it.
+fn random_seed() -> anyhow::Result<[u64; 4]> {
+    let mut bytes = [0u8; 32];
+    let mut file = std::fs::File::open("/dev/urandom").context("/dev/urandom")?;
+    std::io::Read::read_exact(&mut file, &mut bytes).context("/dev/urandom")?;
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut seed = [0; 4];
+    for (word, bytes) in seed.iter_mut().zip(words) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    Ok(seed)
+}
+
+fn now_ms(clock: &Clock) -> u64 {
+    clock.now() / 1_000_000
+}
+
+/// The control thread's life.
+fn control(
+    path: &Path,
+    admin: std::net::TcpListener,
+    node: Node,
+    devices: Vec<StartedDevice>,
+    pools: Vec<Mempool>,
+    clock: Clock,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let state = AdminState::new(node, devices, pools, clock.clone());
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(admin)?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let server = admin::serve(listener, Arc::clone(&state));
+        tokio::pin!(server);
+        let mut steps = tokio::time::interval(STEP);
+        steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = steps.tick() => state.lock_node().step(now_ms(&clock)),
+                _ = hangup.recv() => reload(path, &state, &clock),
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                result = &mut server => return result.map_err(Failure::from),
+            }
+        }
+    })
+}
+
+/// SIGHUP: a new configuration takes effect as a whole, or not at all.
+fn reload(path: &Path, state: &AdminState, clock: &Clock) {
+    let mut node = state.lock_node();
+    match Config::load(path) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                warn!("{warning}");
+            }
+            match node.reload(loaded.config, now_ms(clock)) {
+                Ok(()) => info!(generation = node.generation(), "configuration reloaded"),
+                Err(error) => error!(%error, "reload refused, nothing has changed"),
+            }
+        }
+        Err(errors) => {
+            error!("reload refused, nothing has changed:\n{errors}");
+            node.reload_refused(errors.to_string());
+        }
+    }
+}
