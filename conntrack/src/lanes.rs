@@ -101,7 +101,7 @@ mod words {
         each(tags, first, |tags, wanted| {
             let difference = tags ^ wanted;
             // The top bit of a lane stays clear only if no bit of it is set.
-            !((difference & !TOPS) + !TOPS | difference) & TOPS
+            !(((difference & !TOPS) + !TOPS) | difference) & TOPS
         })
     }
 

@@ -29,7 +29,7 @@ pub use entry::{Cause, Entry, Pin, Removed};
 pub use hash::KeyHasher;
 pub use key::{Family, FlowKey};
 pub use memory::{MAX_FLOWS, Memory, MemoryError};
-pub use reap::{Reaper, TICKS_A_TURN};
+pub use reap::{Reaper, Swept, TICKS_A_TURN};
 pub use state::{Packet, Segment, State, Timeouts};
 pub use table::{Hit, Inserted, Lookup, Probe, Table};
 pub use tags::MAX_PROBE;

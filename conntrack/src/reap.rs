@@ -10,21 +10,29 @@ use crate::table::Table;
 /// Ticks in which the whole table is visited once.
 pub const TICKS_A_TURN: u32 = 256;
 
+/// What one call of the reaper did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Slots the cursor went past.
+    pub visited: usize,
+    /// Entries removed.
+    pub removed: usize,
+}
+
 impl Table {
     /// Visits `budget` slots from the cursor on, wrapping at the end, and removes what has
     /// timed out, at most `budget` entries. `idle_limit` gives an entry's timeout in
-    /// milliseconds; `removed` hears of each entry that went. Returns how many went. An empty
-    /// slot costs two bytes of reading; a removal moves the run behind it.
+    /// milliseconds; `removed` hears of each entry that went. An empty slot costs two bytes
+    /// of reading; a removal moves the run behind it.
     pub fn reap(
         &mut self,
         now: u32,
         budget: usize,
         idle_limit: impl Fn(&Entry) -> u32,
         mut removed: impl FnMut(Removed),
-    ) -> usize {
-        let mut reaped = 0;
-        let mut visited = 0;
-        while visited < budget && reaped < budget {
+    ) -> Swept {
+        let mut swept = Swept { visited: 0, removed: 0 };
+        while swept.visited < budget && swept.removed < budget {
             if self.cursor >= self.span() {
                 self.cursor = 0;
             }
@@ -34,13 +42,13 @@ impl Table {
                 removed(Removed::new(entry, Cause::Expired));
                 // The cursor stays: the next entry of the run moves into this slot.
                 self.remove(slot);
-                reaped += 1;
+                swept.removed += 1;
             } else {
                 self.cursor += 1;
-                visited += 1;
+                swept.visited += 1;
             }
         }
-        reaped
+        swept
     }
 
     /// Shows the entries in up to `slots` slots from `cursor` (0 at first), timed-out ones
@@ -82,8 +90,8 @@ impl Reaper {
     /// How many slots of a table with `span` slots are to be visited now. What exceeds the
     /// slice stays owed, up to one turn.
     #[inline]
-    pub fn due(&mut self, now: u32, span: usize) -> usize {
-        let turn = self.tick as u64 * TICKS_A_TURN as u64;
+    fn due(&mut self, now: u32, span: usize) -> usize {
+        let turn = self.turn();
         let elapsed = now.wrapping_sub(self.last) as u64;
         if elapsed > 0 {
             self.last = now;
@@ -98,7 +106,7 @@ impl Reaper {
         slots as usize
     }
 
-    /// One slice of [`Table::reap`], if one is due.
+    /// One slice of [`Table::reap`], if one is due. Returns how many entries went.
     #[inline]
     pub fn run(
         &mut self,
@@ -107,10 +115,19 @@ impl Reaper {
         idle_limit: impl Fn(&Entry) -> u32,
         removed: impl FnMut(Removed),
     ) -> usize {
-        match self.due(now, table.span()) {
-            0 => 0,
-            slots => table.reap(now, slots, idle_limit, removed),
+        let slots = self.due(now, table.span());
+        if slots == 0 {
+            return 0;
         }
+        let swept = table.reap(now, slots, idle_limit, removed);
+        // Where much is over at once, removals use up the slice before its slots are done.
+        self.owed += (slots - swept.visited) as u64 * self.turn();
+        swept.removed
+    }
+
+    /// Milliseconds of a turn.
+    fn turn(&self) -> u64 {
+        self.tick as u64 * TICKS_A_TURN as u64
     }
 }
 

@@ -115,14 +115,14 @@ mod tests {
     /// Tags that keep the invariant: each distance at most one above its left neighbour's.
     fn runs() -> impl Strategy<Value = Vec<u16>> {
         prop::collection::vec((0u16..20, 0u8..3), 40..300).prop_map(|slots| {
-            let mut previous = 0;
+            let mut previous = 0u16;
             let mut tags: Vec<u16> = slots
                 .into_iter()
                 .map(|(step, fingerprint)| {
                     let distance = match step {
                         0 => 0,
                         1..=3 => previous,
-                        4..=5 => (previous + 1) / 2,
+                        4..=5 => previous.div_ceil(2),
                         _ => previous + 1,
                     };
                     previous = distance.min(MAX_PROBE as u16);

@@ -253,11 +253,11 @@ fn flows_live_across_the_wrap_of_the_clock() {
     let span = table.span();
     // 299.999 s later, on the other side of the wrap, all live; at 300 s none does.
     let late = start.wrapping_add(299_999);
-    assert_eq!(table.reap(late, span, limit, |_| panic!("too early")), 0);
+    assert_eq!(table.reap(late, span, limit, |_| panic!("too early")).removed, 0);
     assert!(table.peek(hash(&tcp(0)), &tcp(0), late, &Timeouts::default()).is_some());
     let end = start.wrapping_add(300_000);
     assert!(table.peek(hash(&tcp(0)), &tcp(0), end, &Timeouts::default()).is_none());
-    assert_eq!(table.reap(end, span, limit, |_| {}), SMALL);
+    assert_eq!(table.reap(end, span, limit, |_| {}).removed, SMALL);
     assert!(table.is_empty());
 }
 
@@ -323,7 +323,7 @@ fn a_probe_that_went_stale_within_a_burst_still_finds_its_flow_and_no_other() {
     }
     let probe = table.probe(1 << 63);
     // The candidate and its neighbours go; stale bytes of theirs stay in the slots.
-    assert_eq!(table.reap(30_000, table.span(), limit, |_| {}), 8);
+    assert_eq!(table.reap(30_000, table.span(), limit, |_| {}).removed, 8);
     for key in &keys[..8] {
         let answer = table.lookup(probe, 1 << 63, key, ACK, 10, &timeouts);
         assert!(matches!(answer, Lookup::Missing), "{answer:?}");

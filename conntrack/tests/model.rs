@@ -242,8 +242,9 @@ impl World {
     fn reap(&mut self, budget: usize) {
         let mut gone = Vec::new();
         let limit = |entry: &conntrack::Entry| timeouts(entry.vip()).of(entry.state());
-        let count = self.table.reap(self.now as u32, budget, limit, |removed| gone.push(removed));
-        assert_eq!(count, gone.len());
+        let swept = self.table.reap(self.now as u32, budget, limit, |removed| gone.push(removed));
+        assert_eq!(swept.removed, gone.len());
+        assert!(swept.visited <= budget && swept.removed <= budget);
         for removed in gone {
             assert_eq!(removed.cause, Cause::Expired);
             self.forget(removed);
