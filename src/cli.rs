@@ -91,8 +91,8 @@ pub(crate) struct ExplainArguments {
     /// The transport protocol.
     #[arg(long, value_enum, default_value = "tcp")]
     pub(crate) proto: Protocol,
-    /// The TCP flags of the packet, joined with commas.
-    #[arg(long, value_delimiter = ',', default_value = "syn")]
+    /// The TCP flags of the packet, joined with commas [default: syn].
+    #[arg(long, value_delimiter = ',')]
     pub(crate) flags: Vec<Flag>,
 }
 

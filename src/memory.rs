@@ -1,5 +1,7 @@
-//! Is there as much memory as the configuration asks for? Asked before DPDK starts, which would
-//! fail over it in its own words, or go on for minutes.
+//! Memory of the machine: how much is free, and which is near a core.
+//!
+//! How much is free is asked before DPDK starts, which would fail over it in its own words, or
+//! try for minutes.
 
 use std::fs;
 use std::path::Path;
@@ -31,6 +33,17 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The NUMA node of a core; -1 (any) where the kernel does not say.
+pub(crate) fn numa_node(core: u16) -> i32 {
+    let folder = format!("/sys/devices/system/cpu/cpu{core}");
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find_map(|entry| entry.file_name().to_str()?.strip_prefix("node")?.parse().ok())
+        .unwrap_or(-1)
 }
 
 /// Free hugepages of all sizes, in MiB; `None` where the kernel does not say.

@@ -21,7 +21,7 @@ use crate::cli::ReplayArguments;
 use crate::failure::{Failure, load};
 
 /// Seeds of `replay` and `explain`: fixed, so that results repeat.
-const SEED: [u64; 4] = [1, 2, 3, 4];
+pub(crate) const SEED: [u64; 4] = [1, 2, 3, 4];
 
 /// A node without devices: one worker, its ports in memory.
 pub(crate) struct Bench {

@@ -163,9 +163,11 @@ fn create_pools(
         })
         .sum();
     (0..workers)
-        .map(|worker| {
+        .zip(&config.dpdk.worker_cores)
+        .map(|(worker, core)| {
             let name = format!("weir{worker}");
-            Ok(Mempool::new(&name, descriptors + SPARE_MBUFS, frame_bytes, -1)?)
+            let count = descriptors + SPARE_MBUFS;
+            Ok(Mempool::new(&name, count, frame_bytes, memory::numa_node(*core))?)
         })
         .collect()
 }
@@ -199,11 +201,16 @@ fn start_workers(
     for ((number, ports), core) in (0u16..).zip(queues).zip(&config.dpdk.worker_cores) {
         let parts = node.add_worker();
         let layout = Memory::layout(flows)?;
-        let memory = HugeMemory::zeroed("the conntrack table", layout.size(), 64, -1)?;
+        let region = HugeMemory::zeroed(
+            "the conntrack table",
+            layout.size(),
+            64,
+            memory::numa_node(*core),
+        )?;
         let mut worker = Worker::new(WorkerOptions {
             ports,
             reader: parts.reader,
-            conntrack: Table::in_memory(Memory::from_region(flows, memory.leak())?),
+            conntrack: Table::in_memory(Memory::from_region(flows, region.leak())?),
             hash_seed,
             number,
             workers,

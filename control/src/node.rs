@@ -109,7 +109,7 @@ impl Node {
         let first = assembler.assemble(statics.snapshots(), &neighbours)?;
         want(&mut neighbours, &static_neighbours, &first.next_hops);
         let generation = first.tables.generation;
-        let mut node = Self {
+        Ok(Self {
             config,
             statics,
             assembler,
@@ -120,10 +120,7 @@ impl Node {
             generation,
             reloads: ReloadCounts::default(),
             frames_lost: 0,
-        };
-        // Static neighbours are known from the start only now that they are wanted.
-        node.rebuild()?;
-        Ok(node)
+        })
     }
 
     /// A reader, queues and counters for one more worker.
@@ -235,30 +232,29 @@ impl Node {
                 reasons.push(format!("worker {number} has not loaded its tables"));
             }
         }
-        let backends: Vec<Ipv4Addr> = self.backend_hops();
-        for (hop, state, mac) in self.neighbours.iter() {
-            // A backend that does not answer is that backend's problem, unless all are silent.
-            if mac.is_none() && !backends.contains(&hop.address) {
+        // A backend that does not answer is that backend's problem, unless all are silent; a
+        // gateway that backends are behind is the node's.
+        let hops: Vec<(Ipv4Addr, NextHop)> = self.backend_hops();
+        let known = |hop: &NextHop| self.neighbours.mac(*hop).is_some();
+        for (hop, state, _) in self.neighbours.iter().filter(|(hop, _, _)| !known(hop)) {
+            if hops.iter().any(|(backend, used)| *used == hop && *backend != hop.address) {
                 reasons.push(format!("gateway {} is {}", hop.address, state.name()));
             }
         }
-        let reached = |address: &Ipv4Addr| {
-            let hop = self.assembler.links().next_hop(*address, &self.neighbours);
-            hop.is_some_and(|hop| self.neighbours.mac(hop).is_some())
-        };
-        if !backends.is_empty() && !backends.iter().any(reached) {
+        if !hops.is_empty() && !hops.iter().any(|(_, hop)| known(hop)) {
             reasons.push("no backend's next hop is resolved".to_owned());
         }
         reasons
     }
 
-    /// Addresses of all backends that may have flows.
-    fn backend_hops(&self) -> Vec<Ipv4Addr> {
+    /// Addresses of all backends, each with the next hop it is reached through.
+    fn backend_hops(&self) -> Vec<(Ipv4Addr, NextHop)> {
+        let links = self.assembler.links();
         self.statics
             .snapshots()
             .flat_map(|pool| &pool.backends)
             .filter_map(|backend| match backend.address {
-                IpAddr::V4(address) => Some(address),
+                IpAddr::V4(address) => Some((address, links.next_hop(address, &self.neighbours)?)),
                 IpAddr::V6(_) => None,
             })
             .collect()
@@ -289,9 +285,24 @@ impl Node {
         &self.workers
     }
 
+    /// The tables last published.
+    pub fn tables(&self) -> &Tables {
+        self.publisher.current()
+    }
+
     /// Version of the tables last published.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The tables last published.
+    pub fn tables(&self) -> &Tables {
+        self.publisher.current()
+    }
+
+    /// Frames of the node's own that were lost because a worker did not take them.
+    pub fn frames_lost(&self) -> u64 {
+        self.frames_lost
     }
 
     /// What became of reloads.

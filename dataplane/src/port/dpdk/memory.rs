@@ -16,8 +16,8 @@ pub struct HugeMemory {
 unsafe impl Send for HugeMemory {}
 
 impl HugeMemory {
-    /// `bytes` zeroed bytes, aligned to `align` (a power of two), on NUMA node `socket` (-1:
-    /// any).
+    /// `bytes` zeroed bytes, aligned to `align` (a power of two), on NUMA node `socket` where
+    /// there is room (-1: any).
     ///
     /// # Errors
     /// When DPDK's memory has no such piece; `what` names it in the error.
@@ -29,9 +29,13 @@ impl HugeMemory {
     ) -> Result<Self, DpdkError> {
         let name = CString::new(what).map_err(|_| DpdkError::NulByte(what.to_owned()))?;
         // SAFETY: the name is a C string, the rest numbers that DPDK checks.
-        let start =
-            unsafe { dpdk_sys::rte_zmalloc_socket(name.as_ptr(), bytes, align, socket) }.cast();
-        match NonNull::new(start) {
+        let allocate = |socket| unsafe {
+            dpdk_sys::rte_zmalloc_socket(name.as_ptr(), bytes, align, socket).cast()
+        };
+        // Another node's memory is slower, and still better than none.
+        let start = NonNull::new(allocate(socket))
+            .or_else(|| NonNull::new(allocate(dpdk_sys::WEIR_SOCKET_ID_ANY)));
+        match start {
             Some(start) => Ok(Self { start, bytes }),
             None => Err(DpdkError::NoMemory { what, mib: (bytes as u64).div_ceil(1 << 20) }),
         }

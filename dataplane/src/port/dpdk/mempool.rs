@@ -30,7 +30,7 @@ unsafe impl Sync for Inner {}
 
 impl Mempool {
     /// A pool of `count` buffers, each with room for a frame of `frame_bytes` and DPDK's
-    /// headroom, on NUMA node `socket` (-1: any).
+    /// headroom, on NUMA node `socket` where there is room (-1: any).
     ///
     /// # Errors
     /// When DPDK's memory has no room for it.
@@ -49,10 +49,12 @@ impl Mempool {
         let cache = CACHE.min(count / 2);
         // SAFETY: the name is a C string that DPDK copies; the other arguments are numbers that
         // DPDK checks.
-        let pool = unsafe {
+        let create = |socket| unsafe {
             dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, room_u16, socket)
         };
-        match NonNull::new(pool) {
+        let pool = NonNull::new(create(socket))
+            .or_else(|| NonNull::new(create(dpdk_sys::WEIR_SOCKET_ID_ANY)));
+        match pool {
             Some(pool) => Ok(Self { inner: Arc::new(Inner { pool }) }),
             None => Err(no_buffers(Errno::from_return(-1))),
         }
