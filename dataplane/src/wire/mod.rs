@@ -21,6 +21,7 @@ pub mod vlan;
 pub mod arp;
 
 pub mod ipv4;
+mod ipv4_options;
 pub mod ipv6;
 pub mod martian;
 pub mod protocol;
