@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# The lab: a client, a Weir node and its backends, each in a network namespace of its own, on one
+# Ethernet segment. Everything it makes has the lab's name in it, so labs stand side by side, and
+# `down` removes exactly its own.
+#
+#   client 192.0.2.10 ──┐                      ┌── b1 192.0.2.11   nginx, VIP 203.0.113.1 on lo,
+#   203.0.113.0/24      ├── switch (a bridge) ─┼── b2 192.0.2.12   weir-decap (mode ipip);
+#   via 192.0.2.2       │                      └── ...             replies go straight to the client
+#   node   192.0.2.2 ───┘
+#     the DPDK port; the kernel of the node's namespace has no address and stays silent
+#
+# Every DPDK process of a lab runs inside the namespace "node":
+#
+#   scripts/lab.sh up try --port net_tap --backends 3
+#   scripts/lab.sh config try > /tmp/try.toml
+#   scripts/lab.sh exec try node target/release/weir run /tmp/try.toml &
+#   scripts/lab.sh attach try                      # net_tap only; a no-op for the others
+#   scripts/lab.sh exec try client curl http://203.0.113.1/
+#   scripts/lab.sh down try
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/common.sh
+source "$here/common.sh"
+# shellcheck source=scripts/lab/network.sh
+source "$here/lab/network.sh"
+# shellcheck source=scripts/lab/services.sh
+source "$here/lab/services.sh"
+# shellcheck source=scripts/lab/node.sh
+source "$here/lab/node.sh"
+
+usage() {
+    cat >&2 <<'END'
+usage: scripts/lab.sh COMMAND NAME ...
+
+  up NAME [OPTIONS]           makes lab NAME
+      --mode ipip|l2dsr         how the node forwards                       (ipip)
+      --backends N              1 to 200                                    (3)
+      --port TYPE               net_tap, net_af_packet, net_af_xdp, kernel  (net_tap)
+                                kernel: an address for the lab's own test, no DPDK
+      --queues N                queue pairs of the node's port, 1 to 8      (1)
+      --mtu BYTES               MTU of the segment; the client's is 1500    (1600)
+      --rate RATE               speed of a download of /slow                (256k)
+      --file-mib N              size of that file                           (64)
+  attach NAME [SECONDS]       net_tap: joins the started node's weir0 to the segment (30)
+  config NAME [OPTIONS]       prints a configuration of weir for the lab
+      --hugepages true|false    (true when enough of them are free)
+      --memory MIB              (512)
+      --flows N                 (200000)
+  device NAME                 prints the DPDK device string of the node's port
+  exec NAME HOST COMMAND...   runs COMMAND on client, node, switch, b1, b2 ...
+  requests NAME               requests that each backend's nginx has answered
+  decapsulated NAME           each decapsulator's counters, as JSON
+  show NAME                   what the lab has, and commands to try
+  list                        the labs there are
+  down NAME                   ends its processes and removes it; no error when there is none
+END
+    exit 2
+}
+
+# The lab's directory holds its settings, and each backend's files.
+LABS=${WEIR_LAB_STATE:-/run/weir-lab}
+
+select_lab() {
+    # Host names have no hyphen, so a namespace weir-LAB-HOST names one lab only.
+    [[ ${1:-} =~ ^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$ ]] ||
+        die "a lab's name is 1 to 32 of a-z, 0-9 and -: '${1:-}'"
+    LAB=$1
+    STATE=$LABS/$LAB
+}
+
+# Makes the lab's settings variables again: MODE PORT BACKENDS QUEUES MTU RATE FILE_MIB.
+load_lab() {
+    select_lab "$1"
+    [[ -f $STATE/settings ]] || die "there is no lab '$LAB': make it with scripts/lab.sh up $LAB"
+    # shellcheck source=/dev/null
+    source "$STATE/settings"
+}
+
+number_between() {
+    if [[ ! $3 =~ ^[0-9]{1,6}$ ]] || ((10#$3 < $1 || 10#$3 > $2)); then
+        die "expected a number from $1 to $2: '$3'"
+    fi
+}
+
+read_settings() {
+    MODE=ipip PORT=net_tap BACKENDS=3 QUEUES=1 MTU=1600 RATE=256k FILE_MIB=64
+    while (($#)); do
+        (($# >= 2)) || usage
+        case $1 in
+        --mode) MODE=$2 ;;
+        --backends) BACKENDS=$2 ;;
+        --port) PORT=$2 ;;
+        --queues) QUEUES=$2 ;;
+        --mtu) MTU=$2 ;;
+        --rate) RATE=$2 ;;
+        --file-mib) FILE_MIB=$2 ;;
+        *) usage ;;
+        esac
+        shift 2
+    done
+    [[ $MODE == ipip || $MODE == l2dsr ]] || die "no such mode: $MODE"
+    [[ $PORT =~ ^(net_tap|net_af_packet|net_af_xdp|kernel)$ ]] || die "no such port type: $PORT"
+    number_between 1 200 "$BACKENDS"
+    number_between 1 8 "$QUEUES"
+    number_between 1500 9000 "$MTU"
+    number_between 1 4096 "$FILE_MIB"
+    [[ $RATE =~ ^[0-9]+[km]?$ ]] || die "a rate is bytes a second, such as 256k: $RATE"
+}
+
+up() {
+    select_lab "$1"
+    shift
+    require_root "making network namespaces"
+    read_settings "$@"
+    [[ ! -e $STATE/settings && -z $(lab_namespaces) ]] ||
+        die "lab '$LAB' exists: scripts/lab.sh down $LAB"
+    mkdir -p "$STATE"
+    trap 'warn "making the lab failed"; down "$LAB"' EXIT
+    local name
+    for name in MODE PORT BACKENDS QUEUES MTU RATE FILE_MIB; do
+        printf '%s=%s\n' "$name" "${!name}"
+    done >"$STATE/settings"
+    build_network
+    start_services
+    trap - EXIT
+    say "lab '$LAB': $BACKENDS backends, $MODE, $PORT"
+}
+
+down() {
+    select_lab "$1"
+    require_root "removing network namespaces"
+    local namespace left
+    end_processes
+    for namespace in $(lab_namespaces); do
+        ip netns delete "$namespace"
+    done
+    rm -rf "${STATE:?}"
+    rmdir "$LABS" 2>/dev/null || true
+    left=$(lab_namespaces)
+    [[ -z $left ]] || die "still there: $left"
+}
+
+run_on_host() {
+    local host=$1
+    shift
+    [[ $host =~ ^(client|node|switch|b[0-9]+)$ ]] || die "no such host: $host"
+    (($#)) || usage
+    exec ip netns exec "$(namespace_of "$host")" "$@"
+}
+
+show() {
+    printf 'lab %s: %s backends, mode %s, port %s, device %s\n' \
+        "$LAB" "$BACKENDS" "$MODE" "$PORT" "$(device_string)"
+    printf '  %-8s %s\n' client 192.0.2.10 node 192.0.2.2
+    local i
+    for ((i = 1; i <= BACKENDS; i++)); do
+        printf '  %-8s %s\n' "b$i" "$(backend_address "$i")"
+    done
+    cat <<END
+try:
+  scripts/lab.sh exec $LAB client curl -i http://203.0.113.1/
+  scripts/lab.sh exec $LAB client curl -o /dev/null 'http://203.0.113.1/slow?rate=1m'
+  scripts/lab.sh exec $LAB node curl http://127.0.0.1:9180/metrics
+  scripts/lab.sh exec $LAB b1 tcpdump -ni eth0
+  scripts/lab.sh requests $LAB
+  scripts/lab.sh down $LAB
+END
+}
+
+list() {
+    local directory
+    for directory in "$LABS"/*/; do
+        [[ ! -f $directory/settings ]] || basename "$directory"
+    done
+}
+
+command=${1:-}
+[[ $command == list ]] && { list; exit; }
+(($# >= 2)) || usage
+name=$2
+shift 2
+case $command in
+up) up "$name" "$@" ;;
+down) down "$name" ;;
+attach | config | device | exec | requests | decapsulated | show)
+    load_lab "$name"
+    case $command in
+    attach) attach_tap "${1:-30}" ;;
+    config) print_config "$@" ;;
+    device) device_string ;;
+    exec) (($# >= 2)) || usage; run_on_host "$@" ;;
+    requests) count_requests ;;
+    decapsulated) print_decapsulated ;;
+    show) show ;;
+    esac
+    ;;
+*) usage ;;
+esac

@@ -1,0 +1,111 @@
+# shellcheck shell=bash
+# The lab's namespaces and links. Sourced by lab.sh, with LAB and the settings in variables.
+#
+# Links are made with both ends already in their namespaces: the machine's own namespace never
+# sees one. Deleting the namespaces therefore deletes everything.
+
+NODE_ADDRESS=192.0.2.2
+CLIENT_ADDRESS=192.0.2.10
+SEGMENT=192.0.2.0/24
+VIP=203.0.113.1
+VIPS=203.0.113.0/24
+CLIENT_MTU=1500
+
+namespace_of() { printf 'weir-%s-%s' "$LAB" "$1"; }
+
+# The namespaces that are this lab's, also when its directory is lost.
+lab_namespaces() {
+    ip netns list | awk '{ print $1 }' | grep -E "^weir-$LAB-(client|node|switch|b[0-9]+)\$" || true
+}
+
+on() {
+    local host=$1
+    shift
+    ip netns exec "$(namespace_of "$host")" "$@"
+}
+
+ip_on() {
+    local host=$1
+    shift
+    ip -netns "$(namespace_of "$host")" "$@"
+}
+
+backend_address() { printf '192.0.2.%d' $((10 + $1)); }
+
+# mac_of NUMBER: the locally administered address of the host whose IPv4 address ends in NUMBER.
+mac_of() { printf '02:77:00:00:00:%02x' "$1"; }
+
+build_network() {
+    local i
+    make_namespace switch
+    ip_on switch link add segment mtu "$MTU" type bridge stp_state 0 mcast_snooping 0
+    ip_on switch link set segment up
+    make_client
+    make_node
+    for ((i = 1; i <= BACKENDS; i++)); do
+        make_backend "$i"
+    done
+}
+
+make_namespace() {
+    ip netns add "$(namespace_of "$1")"
+    ip_on "$1" link set lo up
+    # No IPv6 yet, so that no router solicitation or multicast report disturbs a counter. The
+    # replies of a DSR backend come from an address that is routed elsewhere: no path filter.
+    on "$1" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 \
+        net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+}
+
+# connect HOST DEVICE NUMBER MTU QUEUES: a cable from DEVICE on HOST to the switch.
+connect() {
+    local host=$1 device=$2 number=$3 mtu=$4 queues=$5
+    ip link add name "$device" netns "$(namespace_of "$host")" mtu "$mtu" \
+        address "$(mac_of "$number")" numtxqueues "$queues" numrxqueues "$queues" \
+        type veth peer name "to-$host" netns "$(namespace_of switch)" mtu "$MTU" \
+        numtxqueues "$queues" numrxqueues "$queues"
+    # A veth leaves checksums and segmentation to hardware that is not there: a packet that only
+    # crosses veths never gets them. DPDK and the decapsulator see the bytes as they are.
+    on "$host" ethtool -K "$device" tx off gso off tso off gro off >/dev/null
+    on switch ethtool -K "to-$host" tx off gso off tso off gro off >/dev/null
+    ip_on switch link set "to-$host" master segment up
+    ip_on "$host" link set "$device" up
+}
+
+make_client() {
+    make_namespace client
+    connect client eth0 10 "$CLIENT_MTU" 1
+    ip_on client address add "$CLIENT_ADDRESS/24" dev eth0
+    ip_on client route add "$VIPS" via "$NODE_ADDRESS"
+    # A test opens many short connections to one address and port.
+    on client sysctl -qw net.ipv4.ip_local_port_range="1024 65535" net.ipv4.tcp_tw_reuse=1
+}
+
+make_node() {
+    make_namespace node
+    # shellcheck disable=SC2153  # a setting, from lab.sh
+    connect node uplink0 2 "$MTU" "$QUEUES"
+    case $PORT in
+    net_tap)
+        # The tap device appears when the DPDK process starts; attach_tap puts it in here.
+        ip_on node link add cable mtu "$MTU" type bridge stp_state 0 mcast_snooping 0
+        ip_on node link set uplink0 master cable
+        ip_on node link set cable up
+        ;;
+    kernel) ip_on node address add "$NODE_ADDRESS/24" dev uplink0 ;;
+    esac
+}
+
+make_backend() {
+    local host=b$1 address
+    address=$(backend_address "$1")
+    make_namespace "$host"
+    # Nobody but the node may answer ARP for the VIP, and ARP requests must not be sent from it.
+    on "$host" sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
+    connect "$host" eth0 $((10 + $1)) "$MTU" 1
+    ip_on "$host" address add "$address/24" dev eth0 noprefixroute
+    # The segment takes larger packets than the client does.
+    ip_on "$host" route add "$SEGMENT" dev eth0 src "$address" mtu "$CLIENT_MTU"
+    ip_on "$host" address add "$VIP/32" dev lo
+    # The rest of the prefix too, for labs with many VIPs.
+    ip_on "$host" route add local "$VIPS" dev lo
+}

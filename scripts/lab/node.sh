@@ -1,0 +1,123 @@
+# shellcheck shell=bash
+# The node's side of the lab: its DPDK device, and a configuration of weir. Sourced by lab.sh.
+
+# The address that the kernel's side of the tap gets; see attach_tap.
+TAP_KERNEL_MAC=02:77:00:00:ff:02
+
+# The DPDK device string, as in `--vdev` and in the configuration's `device`.
+device_string() {
+    case $PORT in
+    net_tap) printf 'net_tap0,iface=weir0\n' ;;
+    net_af_packet) printf 'net_af_packet0,iface=uplink0,qpairs=%d\n' "$QUEUES" ;;
+    net_af_xdp) printf 'net_af_xdp0,iface=uplink0,start_queue=0,queue_count=%d\n' "$QUEUES" ;;
+    kernel) printf 'none\n' ;;
+    esac
+}
+
+# attach_tap SECONDS: waits for the node's tap device and joins it to the segment.
+#
+# Both sides of a tap start with the same address. A bridge keeps frames to the addresses of its
+# own ports for itself, so the kernel's side needs another one, or the node gets nothing but
+# broadcasts. Starting the DPDK port writes its address to the kernel's side once more, after
+# the device is up: so the address is checked until it has stayed for half a second.
+attach_tap() {
+    [[ $PORT == net_tap ]] || return 0
+    number_between 1 600 "$1"
+    wait_for "$1" "the node's tap device weir0" tap_is_up ||
+        die "weir0 did not come up in $(namespace_of node): is the node running there?"
+    ip_on node link set weir0 mtu "$MTU"
+    ip_on node link set weir0 master cable
+    TAP_QUIET_TURNS=0
+    wait_for 10 "weir0 to keep its address" tap_keeps_its_address ||
+        die "something keeps changing the address of weir0"
+}
+
+tap_is_up() { ip_on node -oneline link show dev weir0 up | grep -q weir0; }
+
+tap_keeps_its_address() {
+    if ip_on node -oneline link show dev weir0 | grep -q "link/ether $TAP_KERNEL_MAC"; then
+        TAP_QUIET_TURNS=$((TAP_QUIET_TURNS + 1))
+    else
+        ip_on node link set weir0 address "$TAP_KERNEL_MAC"
+        TAP_QUIET_TURNS=0
+    fi
+    ((TAP_QUIET_TURNS >= 5))
+}
+
+# As many cores as the port has queues, other than core 0 as long as there are others.
+worker_cores() {
+    local cores i list=''
+    cores=$(nproc)
+    ((QUEUES <= cores)) || die "$QUEUES queues need $QUEUES cores, this machine has $cores"
+    for ((i = 1; i <= QUEUES; i++)); do
+        list+=${list:+, }$((i % cores))
+    done
+    printf '%s\n' "$list"
+}
+
+enough_hugepages() {
+    local free
+    free=$(cat /sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages 2>/dev/null) || return 1
+    ((free * 2 >= $1))
+}
+
+print_config() {
+    local hugepages='' memory=512 flows=200000 i
+    while (($#)); do
+        (($# >= 2)) || usage
+        case $1 in
+        --hugepages) hugepages=$2 ;;
+        --memory) memory=$2 ;;
+        --flows) flows=$2 ;;
+        *) usage ;;
+        esac
+        shift 2
+    done
+    number_between 64 999999 "$memory"
+    if [[ -z $hugepages ]]; then
+        if enough_hugepages "$memory"; then hugepages=true; else hugepages=false; fi
+    fi
+    [[ $PORT != kernel ]] || die "a lab with a kernel port has no DPDK device"
+    mkdir -p "$STATE/node"
+    cat <<END
+# Lab $LAB: $PORT, $MODE, $BACKENDS backends.
+
+[node]
+name = "$LAB"
+admin = "127.0.0.1:9180"
+state_dir = "$STATE/node"
+
+[dpdk]
+memory_mib = $memory
+hugepages = $hugepages
+main_core = 0
+worker_cores = [$(worker_cores)]
+idle = "backoff"
+file_prefix = "weir-$LAB"
+
+[[port]]
+name = "uplink"
+device = "$(device_string)"
+mtu = $MTU
+addresses = ["$NODE_ADDRESS/24"]
+
+[conntrack]
+flows = $flows
+
+[[pool]]
+id = "web"
+forwarding = "$MODE"
+hash_secret = "000102030405060708090a0b0c0d0e0f"
+
+END
+    for ((i = 1; i <= BACKENDS; i++)); do
+        printf '  [[pool.backend]]\n  id = "b%d"\n  address = "%s"\n\n' "$i" "$(backend_address "$i")"
+    done
+    cat <<END
+[[vip]]
+address = "$VIP"
+port = 80
+protocol = "tcp"
+pool = "web"
+END
+}
