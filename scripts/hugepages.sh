@@ -68,12 +68,12 @@ reserve() {
 }
 
 release() {
-    local pages=0 mounted=no total
+    local pages=0 mounted=no free
     [[ ! -s $STATE ]] || read -r pages mounted <"$STATE"
-    if ((pages > 0)); then
-        total=$(total_pages)
-        echo $((total > pages ? total - pages : 0)) >"$POOL/nr_hugepages"
-    fi
+    # Never more than are free: the others have an owner by now.
+    free=$(free_pages)
+    ((pages <= free)) || pages=$free
+    ((pages == 0)) || echo $(($(total_pages) - pages)) >"$POOL/nr_hugepages"
     if [[ $mounted == yes ]] && ! umount "$MOUNT" 2>/dev/null; then
         warn "$MOUNT is in use and stays mounted"
         printf '0 yes\n' >"$STATE"

@@ -102,6 +102,8 @@ read_settings() {
     [[ $PORT =~ ^(net_tap|net_af_packet|net_af_xdp|kernel)$ ]] || die "no such port type: $PORT"
     number_between 1 200 "$BACKENDS"
     number_between 1 8 "$QUEUES"
+    [[ $PORT != net_af_xdp || $QUEUES == 1 ]] ||
+        die "net_af_xdp has one queue on a veth: the driver counts combined channels only, a veth has none"
     number_between 1500 9000 "$MTU"
     number_between 1 4096 "$FILE_MIB"
     [[ $RATE =~ ^[0-9]+[km]?$ ]] || die "a rate is bytes a second, such as 256k: $RATE"
