@@ -295,11 +295,6 @@ impl Node {
         self.generation
     }
 
-    /// The tables last published.
-    pub fn tables(&self) -> &Tables {
-        self.publisher.current()
-    }
-
     /// Frames of the node's own that were lost because a worker did not take them.
     pub fn frames_lost(&self) -> u64 {
         self.frames_lost
