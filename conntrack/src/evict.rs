@@ -12,7 +12,6 @@
 use crate::entry::{Cause, Entry};
 use crate::prefetch::prefetch;
 use crate::table::Table;
-use crate::tags;
 
 /// Slots that are compared with each other.
 const WINDOW: usize = 8;
@@ -35,26 +34,17 @@ impl Table {
         }
     }
 
-    /// Chooses the entry that makes room for a flow of this home that belongs at `point`.
-    pub(crate) fn room(
-        &self,
-        home: usize,
-        point: usize,
-        now: u32,
-        idle_limit: impl Fn(&Entry) -> u32,
-    ) -> Room {
-        let mut blocked = false;
+    /// Chooses the entry that makes room for a flow of this home.
+    ///
+    /// Any slot in reach will do. If the victim lies behind the newcomer's place, what is
+    /// between them moves up by one, and can: from that place on distances are smaller than
+    /// the newcomer's would be, here less than 32.
+    pub(crate) fn room(&self, home: usize, now: u32, idle_limit: impl Fn(&Entry) -> u32) -> Room {
         for window in 0..WINDOWS {
             let from = home + window * WINDOW;
             let mut best = 0;
             let mut victim = from;
             for slot in from..from + WINDOW {
-                if slot > point && tags::is_farthest(self.tags[slot - 1]) {
-                    // The new flow pushes what lies between its place and the victim's up
-                    // by one, and this neighbour cannot move.
-                    blocked = true;
-                    break;
-                }
                 if self.tags[slot] == 0 {
                     continue;
                 }
@@ -64,7 +54,6 @@ impl Table {
                 }
             }
             match best >> 32 {
-                0 if blocked => break,
                 0 => continue,
                 UNCONFIRMED => return Room::Taken(victim, Cause::Unconfirmed),
                 CLOSING => return Room::Taken(victim, Cause::Closing),

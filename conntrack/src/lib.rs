@@ -21,6 +21,7 @@ mod lanes;
 mod memory;
 mod prefetch;
 mod reap;
+mod run;
 mod state;
 mod table;
 mod tags;

@@ -7,7 +7,7 @@
 /// Starts loading the cache line of `slice[index]`. Any index is allowed.
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T], index: usize) {
-    let line = slice.as_ptr().wrapping_add(index);
+    let line: *const u8 = slice.as_ptr().wrapping_add(index).cast();
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

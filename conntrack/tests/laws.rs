@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use conntrack::{
     Cause, Entry, FlowKey, Inserted, KeyHasher, Lookup, Memory, Packet, Pin, Probe, Reaper,
-    Segment, State, Table, Timeouts,
+    Segment, State, Swept, Table, Timeouts,
 };
 
 const ACK: Packet = packet(Segment::Ack);
@@ -289,6 +289,30 @@ fn one_turn_of_the_reaper_finds_everything_that_is_over() {
     table.walk(0, usize::MAX, |entry| left += old(entry) as usize);
     assert_eq!(left, 0, "all SYN_RECV of 40 s ago are gone");
     assert!(gone.get() >= SMALL / 3 * 2 - 1);
+}
+
+/// A whole run shares home 0; its first entry is evicted after the cursor has passed it, so
+/// the entry that the cursor was about to meet moves behind it.
+#[test]
+fn an_entry_that_moves_behind_the_reaper_is_met_in_the_same_turn() {
+    let mut table = Table::new(10).unwrap();
+    for number in 0..10 {
+        let seen = if number == 5 { 0 } else { 20_000 + number as u32 };
+        let inserted =
+            table.insert(number, &tcp(number as u32), pin(number as u32), ACK, seen, limit);
+        assert_eq!(inserted, Inserted::New);
+    }
+    let timeouts = Timeouts::default();
+    table.lookup(Probe::NONE, 5, &tcp(5), ACK, 0, &timeouts);
+    assert_eq!(table.reap(30_000, 5, limit, |_| {}), Swept { visited: 5, removed: 0 });
+    match table.insert(99, &tcp(99), pin(99), SYN, 30_000, limit) {
+        Inserted::Replaced(removed) => assert_eq!(removed.pin, pin(0)),
+        other => panic!("{other:?}"),
+    }
+    let mut met = false;
+    let rest = table.span() - 5;
+    table.reap(300_000, rest, limit, |removed| met |= removed.pin == pin(5));
+    assert!(met);
 }
 
 #[test]
