@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use config::{Config, FewerQueues};
 use conntrack::{Memory, Table};
-use control::admin::{self, AdminState};
+use control::admin::{self, AdminState, BufferSource, PortSource};
 use control::node::{Node, PortFacts};
 use dataplane::clock::Clock;
 use dataplane::port::dpdk::{
@@ -261,7 +261,10 @@ fn control(
     clock: Clock,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let state = AdminState::new(node, devices, pools, clock.clone());
+    let ports = devices.into_iter().map(|device| Box::new(device) as Box<dyn PortSource>).collect();
+    let buffers = pools.into_iter().map(|pool| Box::new(pool) as Box<dyn BufferSource>).collect();
+    let worker_clock = clock.clone();
+    let state = AdminState::new(node, ports, buffers, move || worker_clock.now());
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(admin)?;
         let mut hangup = signal(SignalKind::hangup())?;
