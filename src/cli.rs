@@ -71,9 +71,9 @@ impl FromStr for Reload {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (packet, config) = text.split_once(':').ok_or("expected N:CONFIG")?;
-        let packet = packet.parse().map_err(|_| {
-            format!("{packet:?} is not the number of a packet, counted from 0")
-        })?;
+        let packet = packet
+            .parse()
+            .map_err(|_| format!("{packet:?} is not the number of a packet, counted from 0"))?;
         Ok(Self { packet, config: config.into() })
     }
 }

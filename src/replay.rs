@@ -70,11 +70,7 @@ impl Bench {
             };
             self.node.pools().find(bound).map(|pool| pool.pool_id.clone())
         });
-        Names {
-            vip: vip.map(str::to_owned),
-            pool,
-            backend: backend.map(|(_, id)| id.to_owned()),
-        }
+        Names { vip: vip.map(str::to_owned), pool, backend: backend.map(|(_, id)| id.to_owned()) }
     }
 }
 

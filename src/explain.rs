@@ -1,0 +1,287 @@
+//! `weir explain`: what would be done with one packet, step by step, in words.
+//!
+//! One idea: nothing is decided here. The packet is made, the stages' own functions are asked
+//! about it one by one ([`parse`], [`classify`], the pool's hash and table), and then it goes
+//! through the same worker that `replay` runs; what the worker did is the answer. The node has
+//! just started: it has no flows, and knows only the neighbours that the configuration names.
+
+mod packet;
+mod story;
+mod vip;
+mod wire;
+
+use conntrack::{KeyHasher, Segment, State};
+use control::node::Node;
+use control::snapshot::{BackendEntry, PoolSnapshot};
+use dataplane::buffer::{Buffer, Frame};
+use dataplane::classify::{Class, classify};
+use dataplane::hold::{HOLD_MS, HOLD_PER_HOP};
+use dataplane::neighbour::NeighbourState;
+use dataplane::parse::{Kind, Parsed, parse};
+use dataplane::port::memory::MemoryPort;
+use dataplane::select::table_hash;
+use dataplane::tables::{BackendState, Forwarding, Tables};
+use dataplane::verdict::{DropReason, Verdict};
+use maglev::{Scheduler, Selector};
+
+use crate::cli::ExplainArguments;
+use crate::failure::{Failure, load};
+use crate::replay::{Bench, SEED};
+
+use story::Story;
+
+/// The time at which the packet arrives, in nanoseconds: a second after the node's start.
+const NOW: u64 = 1_000_000_000;
+
+/// Tells the packet's story on standard output.
+pub(crate) fn explain(arguments: &ExplainArguments) -> Result<(), Failure> {
+    let question = packet::Question::from_arguments(arguments)?;
+    let config = load(&arguments.config)?;
+    let port_name = config.ports.first().map(|port| port.name.clone()).unwrap_or_default();
+    let mut bench = Bench::new(config, NOW / 1_000_000)?;
+    let mut story = Story::default();
+    tell(&question, &port_name, &mut bench, &mut story);
+    story.print(&mut std::io::stdout().lock())?;
+    Ok(())
+}
+
+fn tell(question: &packet::Question, port_name: &str, bench: &mut Bench, story: &mut Story) {
+    let tables = bench.node.tables();
+    let Some(port) = tables.ports.first() else { return };
+    let bytes = question.frame(port);
+    story.step("packet", format!("{question}, at port \"{port_name}\""));
+    story.more(wire::hex_dump(&bytes));
+    let frame = Frame::new(&bytes);
+    let parsed = parse(&frame, port);
+    let class = classify(&parsed, tables);
+    parsing(&parsed, &bytes, story);
+    if !matches!(parsed.kind, Kind::Drop(_)) {
+        vip::tell(&parsed, class, bench, story);
+    }
+    if let Class::Vip(index) = class {
+        conntrack(&parsed, bench.node.tables(), index, story);
+        choice(&parsed, bench.node.tables(), index, bench, story);
+    }
+    work(frame, &parsed, bench, story);
+}
+
+/// What the first stage made of the frame.
+fn parsing(parsed: &Parsed, bytes: &[u8], story: &mut Story) {
+    if let Kind::Drop(_) = parsed.kind {
+        return story.step("parse", "unsound: no other stage looks at it".to_owned());
+    }
+    story.step(
+        "parse",
+        format!(
+            "sound: {} bytes of link header, IPv4 header of {} bytes with a right checksum, IP \
+             packet of {} of the frame's {} bytes",
+            parsed.link_length,
+            parsed.header_length,
+            parsed.ip_length,
+            bytes.len(),
+        ),
+    );
+    let meaning = match parsed.segment {
+        Segment::Syn => "SYN: opens a connection",
+        Segment::Ack => "neither SYN, FIN nor RST: belongs to an open connection",
+        Segment::Fin => "FIN: the client has no more to send",
+        Segment::Rst => "RST: the client aborts",
+        Segment::Datagram => "a datagram: opens a flow, or continues it",
+    };
+    story.more(meaning.to_owned());
+}
+
+/// What the flow table says, and what it will say afterwards.
+fn conntrack(parsed: &Parsed, tables: &Tables, vip: u32, story: &mut Story) {
+    story.step(
+        "conntrack",
+        "no entry for this 5-tuple: this process has just started and knows no flow; a running \
+         node that has one sends the packet to the backend in it, and asks no table"
+            .to_owned(),
+    );
+    let Some(vip) = tables.vip(vip) else { return };
+    if tables.pool(vip.pool).is_none_or(|pool| pool.selector.is_empty()) {
+        return;
+    }
+    let state = State::opening(parsed.key.protocol(), parsed.segment);
+    let idle = vip.timeouts.of(state);
+    story.more(match parsed.segment {
+        Segment::Rst => "a reset of an unknown flow: no entry is made".to_owned(),
+        _ => format!(
+            "an entry is made in state {}, forgotten after {} s without a packet",
+            state.name(),
+            idle / 1000
+        ),
+    });
+}
+
+/// The keyed hash, the slot, and who has it.
+fn choice(parsed: &Parsed, tables: &Tables, vip: u32, bench: &Bench, story: &mut Story) {
+    let Some(pool_index) = tables.vip(vip).map(|vip| vip.pool) else { return };
+    let Some(pool) = tables.pool(pool_index) else { return };
+    let Some(snapshot) = pool_snapshot(&bench.node, pool_index) else { return };
+    let hash = table_hash(pool, parsed);
+    story.step(
+        "hash",
+        format!(
+            "{hash:#018x}: SipHash-2-4 of the 5-tuple, under the secret of pool \"{}\"",
+            snapshot.pool_id
+        ),
+    );
+    let scheduler = pool.selector.as_scheduler();
+    if scheduler.is_empty() {
+        let backends = snapshot.backends.len();
+        story.step(
+            "slot",
+            format!("none: of the pool's {backends} backends none may have new flows"),
+        );
+        return;
+    }
+    story.step(
+        "slot",
+        match &pool.selector {
+            Selector::Maglev(table) => format!(
+                "{} of {} (hash x {} / 2^64) in the Maglev table of pool \"{}\"",
+                table.slot_of(hash),
+                table.size(),
+                table.size(),
+                snapshot.pool_id,
+            ),
+            Selector::Ring(ring) => format!(
+                "the next of {} points on the ring of pool \"{}\"",
+                ring.len(),
+                snapshot.pool_id
+            ),
+        },
+    );
+    story.more(format!("table digest {}", scheduler.digest()));
+    let Some(index) = pool.selector.pick(hash) else { return };
+    let Some(entry) = backend_entry(bench, index) else { return };
+    let share = scheduler.shares().iter().find(|share| share.index == index);
+    let share = share.map_or(String::new(), |share| {
+        format!(
+            ", which gives it {} of {} {} ({:.2} % of new flows)",
+            share.slots,
+            scheduler.len(),
+            match pool.selector {
+                Selector::Maglev(_) => "slots",
+                Selector::Ring(_) => "points",
+            },
+            share.fraction * 100.0
+        )
+    });
+    story.step(
+        "backend",
+        format!("{} at {}, weight {}{share}", entry.id, entry.address, entry.weight),
+    );
+    let others = snapshot.backends.iter().filter(|backend| !backend.is_eligible());
+    let out: Vec<String> = others.map(ineligible).collect();
+    if !out.is_empty() {
+        story.more(format!("not in the table: {}", out.join(", ")));
+    }
+    next_hop(entry, tables, index, bench, story);
+}
+
+fn ineligible(backend: &BackendEntry) -> String {
+    let why = match backend.state {
+        BackendState::Active => "weight 0",
+        BackendState::Draining => "draining",
+        BackendState::Unhealthy => "unhealthy",
+        BackendState::Evicted | BackendState::Gone => "evicted",
+    };
+    format!("{} ({why})", backend.id)
+}
+
+/// The way to the backend, and what is known of its first hop.
+fn next_hop(entry: &BackendEntry, tables: &Tables, index: u32, bench: &Bench, story: &mut Story) {
+    let node = &bench.node;
+    let std::net::IpAddr::V4(address) = entry.address else { return };
+    let Some(hop) = node.assembler().links().next_hop(address, node.neighbours()) else {
+        return story.step(
+            "next hop",
+            format!("none: {address} is on no port's link, and no port has a gateway"),
+        );
+    };
+    let port = node.config().ports.get(usize::from(hop.port));
+    let port = port.map_or("", |port| port.name.as_str());
+    let way = match hop.address == address {
+        true => format!("{address} itself, on the link of port \"{port}\""),
+        false => format!("gateway {}, by port \"{port}\": {address} is on no link", hop.address),
+    };
+    let known = node.neighbours().iter().find(|(other, _, _)| *other == hop);
+    let link = match known {
+        Some((_, NeighbourState::Static, Some(mac))) => {
+            format!("{mac}, from the port's neighbors in the configuration")
+        }
+        Some((_, _, Some(mac))) => format!("{mac}, learned by ARP"),
+        _ => "not known: no neighbor of the port is configured for it; the node asks by ARP".into(),
+    };
+    story.step("next hop", way);
+    story.more(format!("link address {link}"));
+    if let Some(backend) = tables.backend(index) {
+        let mode = match backend.forwarding {
+            Forwarding::Ipip => "ipip: an outer IPv4 header is put in front",
+            Forwarding::L2dsr => "l2dsr: only the link header is rewritten",
+        };
+        story.more(format!("{mode}; IP packets of up to {} bytes fit", backend.inner_mtu));
+    }
+}
+
+/// The packet through the worker: what really happens.
+fn work(frame: Frame, parsed: &Parsed, bench: &mut Bench, story: &mut Story) {
+    let received = frame.data().to_vec();
+    if let Some(port) = bench.worker.port_mut(0) {
+        port.push(frame);
+    }
+    bench.worker.poll(NOW);
+    let Some(outcome) = bench.worker.last_outcomes().first().copied() else { return };
+    match outcome.verdict {
+        Verdict::Forward => story.step("verdict", "forwarded".to_owned()),
+        Verdict::Reply => story.step("verdict", "answered by the node".to_owned()),
+        Verdict::Host => story.step("verdict", "handed to the node itself".to_owned()),
+        Verdict::Hold => story.step(
+            "verdict",
+            format!(
+                "held: up to {HOLD_PER_HOP} packets wait for this next hop, each for {} s at most; \
+                 the answer to ARP lets them go",
+                HOLD_MS / 1000
+            ),
+        ),
+        Verdict::Drop(reason) => dropped(reason, story),
+    }
+    entry_made(parsed, bench, story);
+    for (index, port) in bench.node.config().ports.iter().enumerate() {
+        let sent = bench.worker.port_mut(index).map(MemoryPort::take_sent).unwrap_or_default();
+        for frame in sent {
+            wire::tell(&received, frame.data(), &port.name, story);
+        }
+    }
+}
+
+fn dropped(reason: DropReason, story: &mut Story) {
+    story.step("verdict", format!("dropped, counted as {}", reason.name()));
+    story.more(reason.description().to_owned());
+}
+
+/// What the worker's flow table holds now.
+fn entry_made(parsed: &Parsed, bench: &Bench, story: &mut Story) {
+    let table = bench.worker.conntrack();
+    let hash = KeyHasher::new(SEED).hash(&parsed.key);
+    let timeouts = conntrack::Timeouts::default();
+    let Some(entry) = table.peek(hash, &parsed.key, (NOW / 1_000_000) as u32, &timeouts) else {
+        return;
+    };
+    let backend = bench.node.assembler().backend_name(entry.backend()).map_or("?", |(_, id)| id);
+    story.more(format!("conntrack now has the flow: {}, backend {backend}", entry.state().name()));
+}
+
+/// The pool at an index: tables number pools in the order of the snapshots.
+fn pool_snapshot(node: &Node, index: u32) -> Option<&PoolSnapshot> {
+    node.pools().nth(index as usize)
+}
+
+fn backend_entry(bench: &Bench, index: u32) -> Option<&BackendEntry> {
+    let (pool, id) = bench.node.assembler().backend_name(index)?;
+    let pool = bench.node.pools().find(|snapshot| snapshot.pool_id == pool)?;
+    pool.backends.iter().find(|backend| backend.id == id)
+}

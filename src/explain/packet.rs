@@ -1,0 +1,132 @@
+//! The packet that is asked about: made of the command line, and sound in every checksum.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+use dataplane::tables::PortTable;
+use dataplane::wire::{
+    EtherType, EthernetHeader, IpProtocol, Ipv4Header, MacAddress, TcpFlags, TcpHeader, UdpHeader,
+    VlanTag, checksum,
+};
+use zerocopy::IntoBytes;
+
+use crate::cli::{ExplainArguments, Flag, Protocol};
+use crate::failure::Failure;
+
+/// The station that the packet comes from: locally administered, nobody's.
+const SENDER: MacAddress = MacAddress([0x02, 0, 0, 0, 0xff, 0xfe]);
+
+/// One packet, as asked about.
+#[derive(Debug)]
+pub(super) struct Question {
+    source: SocketAddrV4,
+    destination: SocketAddrV4,
+    /// Of TCP; `None`: UDP.
+    flags: Option<TcpFlags>,
+}
+
+impl Question {
+    /// # Errors
+    /// Addresses of two families, IPv6, and flags for UDP.
+    pub(super) fn from_arguments(arguments: &ExplainArguments) -> Result<Self, Failure> {
+        let ExplainArguments { src, dst, .. } = arguments;
+        let (SocketAddr::V4(source), SocketAddr::V4(destination)) = (src, dst) else {
+            return Err(Failure::configuration(match (src.ip(), dst.ip()) {
+                (IpAddr::V6(_), IpAddr::V6(_)) => format!(
+                    "--src {src} --dst {dst}: this release does not forward IPv6 (expected IPv4 \
+                     addresses)"
+                ),
+                _ => format!(
+                    "--src {src} --dst {dst}: addresses of two families (expected IPv4 for both)"
+                ),
+            }));
+        };
+        let flags = match arguments.proto {
+            Protocol::Tcp if arguments.flags.is_empty() => Some(TcpFlags::SYN),
+            Protocol::Tcp => {
+                let flags = arguments.flags.iter().map(|flag| tcp_flag(*flag));
+                Some(flags.fold(TcpFlags(0), TcpFlags::union))
+            }
+            Protocol::Udp if arguments.flags.is_empty() => None,
+            Protocol::Udp => {
+                let problem = "--flags: UDP has no flags (expected --proto tcp, or no --flags)";
+                return Err(Failure::configuration(problem));
+            }
+        };
+        Ok(Self { source: *source, destination: *destination, flags })
+    }
+
+    /// The frame as it would arrive at `port`, with the port's tag.
+    pub(super) fn frame(&self, port: &PortTable) -> Vec<u8> {
+        let (protocol, mut segment) = self.segment();
+        let (source, destination) = (*self.source.ip(), *self.destination.ip());
+        let sum = checksum::pseudo_header_v4(source, destination, protocol, segment.len() as u16)
+            .add_bytes(&segment)
+            .checksum();
+        match UdpHeader::parse_mut(&mut segment) {
+            Some((udp, _)) if self.flags.is_none() => udp.set_computed_checksum(sum),
+            _ => {
+                if let Some((tcp, _)) = TcpHeader::parse_mut(&mut segment) {
+                    tcp.checksum = sum.into();
+                }
+            }
+        }
+        let length = (Ipv4Header::LENGTH + segment.len()) as u16;
+        let ip = Ipv4Header::build(source, destination, protocol, length);
+        let ethertype = if port.vlan.is_some() { EtherType::VLAN } else { EtherType::IPV4 };
+        let ethernet = EthernetHeader { destination: port.mac, source: SENDER, ethertype };
+        let mut frame = ethernet.as_bytes().to_vec();
+        if let Some(identifier) = port.vlan {
+            frame.extend_from_slice(VlanTag::new(identifier, EtherType::IPV4).as_bytes());
+        }
+        frame.extend_from_slice(ip.as_bytes());
+        frame.extend_from_slice(&segment);
+        frame
+    }
+
+    /// The transport header, with checksum 0 and no payload.
+    fn segment(&self) -> (IpProtocol, Vec<u8>) {
+        let (source_port, destination_port) = (self.source.port(), self.destination.port());
+        match self.flags {
+            None => {
+                let udp = UdpHeader::build(source_port, destination_port, UdpHeader::LENGTH as u16);
+                (IpProtocol::UDP, udp.as_bytes().to_vec())
+            }
+            Some(flags) => {
+                let tcp = TcpHeader {
+                    source_port: source_port.into(),
+                    destination_port: destination_port.into(),
+                    sequence_number: 1.into(),
+                    acknowledgment_number: u32::from(flags.ack()).into(),
+                    data_offset_and_reserved: 5 << 4,
+                    flags,
+                    window: 65_535.into(),
+                    checksum: 0.into(),
+                    urgent_pointer: 0.into(),
+                };
+                (IpProtocol::TCP, tcp.as_bytes().to_vec())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} ", self.source, self.destination)?;
+        match self.flags {
+            None => f.write_str("udp"),
+            Some(flags) => write!(f, "tcp [{flags}]"),
+        }
+    }
+}
+
+fn tcp_flag(flag: Flag) -> TcpFlags {
+    match flag {
+        Flag::Syn => TcpFlags::SYN,
+        Flag::Ack => TcpFlags::ACK,
+        Flag::Fin => TcpFlags::FIN,
+        Flag::Rst => TcpFlags::RST,
+        Flag::Psh => TcpFlags::PSH,
+        Flag::Urg => TcpFlags::URG,
+    }
+}
