@@ -11,8 +11,8 @@
 //!
 //! A published value here holds a loom cell: a reader reads it, its `Drop` writes it. If the
 //! two are not ordered, in any execution, loom reports the pair. These tests were seen to fail
-//! with the value freed at once, freed by whoever collects, never handed back; without the
-//! fence after `repin`; and with any of the orderings in `publish.rs` relaxed.
+//! with the value freed at once, freed by whoever collects, or never handed back; without the
+//! fence after `repin`; and with an ordering of the pointer or of the retired stack relaxed.
 
 #![cfg(crossbeam_loom)]
 

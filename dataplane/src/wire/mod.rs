@@ -43,6 +43,9 @@ pub use udp::UdpHeader;
 pub use vlan::VlanTag;
 
 #[cfg(test)]
+mod differential;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
