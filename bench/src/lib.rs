@@ -1,1 +1,19 @@
-//! placeholder
+//! Benchmarks of the whole path: Weir and testpmd on the same packet source, in the same minute.
+//!
+//! [`capture`] writes the sources from [`flows`] and [`frame`]s. [`scenario`] is the node under
+//! test, as an operator would configure it; [`weir`] runs it as `weir run` does, with a
+//! [`sampled`] port whose packets [`verify`] compares byte by byte; [`testpmd`] is the yardstick.
+//! [`side_by_side`] interleaves them. Single parts are measured in `benches/`.
+
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod cpu_time;
+pub mod flows;
+pub mod frame;
+pub mod sampled;
+pub mod scenario;
+pub mod side_by_side;
+pub mod testpmd;
+pub mod verify;
+pub mod weir;

@@ -1,0 +1,88 @@
+//! The flows of a benchmark, by number: distinct, spread over all VIPs, and the same every time.
+//!
+//! Four flows share a client address, as browsers' do; the address is a bijective scramble of the
+//! client's number, so that neighbours in number are not neighbours in any table.
+
+use std::net::Ipv4Addr;
+
+/// VIPs that flows are spread over.
+pub const VIPS: u32 = 1000;
+/// Port of every VIP.
+pub const VIP_PORT: u16 = 80;
+/// Flows there are numbers for: four for each address of 10.0.0.0/8.
+pub const MOST_FLOWS: u32 = 1 << 26;
+
+const FLOWS_PER_CLIENT: u32 = 4;
+/// Odd, so that multiplying by it permutes the 24-bit numbers.
+const SCRAMBLE: u32 = 0x9e_3779;
+
+/// One TCP flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The client.
+    pub source: Ipv4Addr,
+    /// Its port, 1024 or above.
+    pub source_port: u16,
+    /// The VIP.
+    pub destination: Ipv4Addr,
+    /// The VIP's port.
+    pub destination_port: u16,
+}
+
+/// The address of VIP `number` (below [`VIPS`]), in the range for benchmarks (RFC 2544).
+pub fn vip_address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 1).to_bits() + number % VIPS)
+}
+
+/// The flow with this number, which is below [`MOST_FLOWS`].
+pub fn flow(number: u32) -> Flow {
+    let client = (number / FLOWS_PER_CLIENT).wrapping_mul(SCRAMBLE) & 0xff_ffff;
+    let port = 1024 + (number % FLOWS_PER_CLIENT) * 16_001 + client % 16_001;
+    Flow {
+        source: Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | client),
+        source_port: port as u16,
+        destination: vip_address(number),
+        destination_port: VIP_PORT,
+    }
+}
+
+/// The numbers below `count` in an order without locality; the same order every time
+/// (Fisher and Yates' shuffle with Vigna's SplitMix64 as its source).
+pub fn shuffled(count: u32) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..count).collect();
+    let mut state = 0x5eed_u64;
+    for last in (1..order.len()).rev() {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        order.swap(last, (mixed % (last as u64 + 1)) as usize);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn flows_are_distinct_and_cover_all_vips() {
+        let flows: HashSet<Flow> = (0..1 << 20).map(flow).collect();
+        assert_eq!(flows.len(), 1 << 20);
+        let vips: HashSet<Ipv4Addr> = flows.iter().map(|flow| flow.destination).collect();
+        assert_eq!(vips.len(), VIPS as usize);
+        assert!(flows.iter().all(|flow| flow.source.is_private() && flow.source_port >= 1024));
+    }
+
+    #[test]
+    fn the_order_is_a_permutation_and_always_the_same() {
+        let order = shuffled(4096);
+        assert_eq!(order, shuffled(4096));
+        assert_eq!(order.iter().collect::<HashSet<_>>().len(), 4096);
+        let neighbours = order.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
+        assert!(neighbours < 20, "{neighbours} neighbours of 4096 stayed neighbours");
+    }
+}

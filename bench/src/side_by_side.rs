@@ -1,0 +1,322 @@
+//! All cases, interleaved, several rounds: what is compared ran in the same minute.
+//!
+//! Each measurement is a process of its own (DPDK's environment starts once per process). The
+//! figure of a case is the median of its rounds; a ratio is taken between medians, to `macswap` on
+//! the same source.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::capture;
+use crate::frame::Kind;
+use crate::scenario::Case;
+use crate::testpmd::{self, Mode};
+
+/// A smaller share of the core than this means that something else ran on it.
+const QUIET: f64 = 0.97;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the JSON list goes, if anywhere.
+    pub json: Option<PathBuf>,
+    /// How often each case is measured.
+    pub rounds: usize,
+    /// How long each measurement takes.
+    pub seconds: f64,
+    /// A folder for the packet sources.
+    pub work: PathBuf,
+}
+
+/// One line of the result.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    /// Name of the case.
+    pub case: &'static str,
+    /// Median, in millions of packets a second.
+    pub mpps: f64,
+    /// Nanoseconds a packet at that rate.
+    pub ns: f64,
+    /// `mpps` over that of `macswap` on the same source.
+    pub ratio_to_macswap: f64,
+    /// How many times it was measured.
+    pub rounds: usize,
+    /// The slowest round.
+    pub min_mpps: f64,
+    /// The fastest.
+    pub max_mpps: f64,
+}
+
+enum Program {
+    Testpmd(Mode),
+    Weir,
+}
+
+struct Entry {
+    name: &'static str,
+    program: Program,
+    /// As [`Case::named`] knows it; of testpmd's cases only the source counts.
+    case: &'static str,
+    /// The case that is the yardstick.
+    to: &'static str,
+}
+
+const fn testpmd_entry(
+    name: &'static str,
+    mode: Mode,
+    case: &'static str,
+    to: &'static str,
+) -> Entry {
+    Entry { name, program: Program::Testpmd(mode), case, to }
+}
+
+const fn weir_entry(name: &'static str, case: &'static str, to: &'static str) -> Entry {
+    Entry { name, program: Program::Weir, case, to }
+}
+
+const MACSWAP_4K: &str = "testpmd_macswap_4k";
+const MACSWAP_1M: &str = "testpmd_macswap_1m";
+
+/// In the order of a round.
+const ENTRIES: [Entry; 6] = [
+    testpmd_entry("testpmd_io_4k", Mode::Io, "hit_4k", MACSWAP_4K),
+    testpmd_entry(MACSWAP_4K, Mode::MacSwap, "hit_4k", MACSWAP_4K),
+    weir_entry("weir_ipip_hit_4k", "hit_4k", MACSWAP_4K),
+    testpmd_entry(MACSWAP_1M, Mode::MacSwap, "hit_1m", MACSWAP_1M),
+    weir_entry("weir_ipip_hit_1m", "hit_1m", MACSWAP_1M),
+    weir_entry("weir_ipip_new", "new", MACSWAP_1M),
+];
+
+/// Measures everything and prints the table.
+///
+/// # Errors
+/// At the first measurement that fails: figures that lack one are not comparable.
+pub fn run(options: &Options) -> Result<()> {
+    ensure!(options.rounds > 0, "--rounds: at least 1");
+    ensure!(options.seconds >= 0.1, "--seconds: at least 0.1");
+    std::fs::create_dir_all(&options.work)
+        .with_context(|| format!("{}: cannot be made", options.work.display()))?;
+    for case in ["hit_4k", "hit_1m", "new"] {
+        let (path, case) = source(options, case)?;
+        let kind = if case.new_flows { Kind::Syn } else { Kind::Ack };
+        capture::write(&path, case.flows, kind)?;
+    }
+    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); ENTRIES.len()];
+    let mut notes: Vec<Fates> = vec![Fates::NONE; ENTRIES.len()];
+    for round in 1..=options.rounds {
+        for (entry, (rates, fates)) in ENTRIES.iter().zip(rates.iter_mut().zip(&mut notes)) {
+            let mpps = measure(entry, options, fates).with_context(|| entry.name)?;
+            eprintln!("round {round}/{}  {:<20} {mpps:>7.2} Mpps", options.rounds, entry.name);
+            rates.push(mpps);
+        }
+    }
+    let lines = lines(&rates);
+    print(&lines, &notes, options);
+    if let Some(path) = &options.json {
+        let mut text = serde_json::to_string_pretty(&lines)?;
+        text.push('\n');
+        std::fs::write(path, text)
+            .with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
+    Ok(())
+}
+
+/// What became of the packets of a case, over all rounds.
+#[derive(Clone, Debug)]
+struct Fates {
+    /// The smallest share of the time that the forwarding thread had its core in.
+    core_share: f64,
+    packets: u64,
+    hits: u64,
+    misses: u64,
+    inserts: u64,
+    evictions: u64,
+    drops: u64,
+    samples: u64,
+}
+
+impl Fates {
+    const NONE: Self = Self {
+        core_share: 1.0,
+        packets: 0,
+        hits: 0,
+        misses: 0,
+        inserts: 0,
+        evictions: 0,
+        drops: 0,
+        samples: 0,
+    };
+
+    fn had(&mut self, core_share: f64) {
+        self.core_share = self.core_share.min(core_share);
+    }
+}
+
+fn source(options: &Options, name: &str) -> Result<(PathBuf, Case)> {
+    let case = Case::named(name).ok_or_else(|| anyhow!("no case \"{name}\""))?;
+    Ok((options.work.join(format!("{name}.pcap")), case))
+}
+
+fn measure(entry: &Entry, options: &Options, fates: &mut Fates) -> Result<f64> {
+    let (source, case) = source(options, entry.case)?;
+    match entry.program {
+        Program::Testpmd(mode) => {
+            let rate = testpmd::run(&source, case.flows, mode, options.seconds)?;
+            fates.had(rate.core_share);
+            Ok(rate.mpps)
+        }
+        Program::Weir => run_weir(entry.case, &source, options.seconds, fates),
+    }
+}
+
+/// `weir-bench run` in a process of its own; its limits are its own.
+fn run_weir(case: &str, source: &Path, seconds: f64, fates: &mut Fates) -> Result<f64> {
+    let output = Command::new(std::env::current_exe()?)
+        .args(["run", "--case", case, "--seconds", &seconds.to_string(), "--source"])
+        .arg(source)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        bail!("the run failed: {}", output.status);
+    }
+    let report: Value = serde_json::from_slice(&output.stdout).context("the run's report")?;
+    let number = |key: &str| report.get(key).and_then(Value::as_u64).unwrap_or(0);
+    fates.packets += number("packets");
+    fates.hits += number("hits");
+    fates.misses += number("misses");
+    fates.inserts += number("inserts");
+    fates.evictions += number("evictions");
+    fates.drops += number("drops");
+    fates.samples += number("samples");
+    fates.had(report.get("core_share").and_then(Value::as_f64).unwrap_or(1.0));
+    report.get("mpps").and_then(Value::as_f64).ok_or_else(|| anyhow!("a report without a rate"))
+}
+
+fn lines(rates: &[Vec<f64>]) -> Vec<Line> {
+    let medians: Vec<f64> = rates.iter().map(|rates| median(rates)).collect();
+    let of = |name: &str| {
+        ENTRIES.iter().zip(&medians).find(|(entry, _)| entry.name == name).map_or(0.0, |(_, m)| *m)
+    };
+    ENTRIES
+        .iter()
+        .zip(rates.iter().zip(&medians))
+        .map(|(entry, (rates, &mpps))| Line {
+            case: entry.name,
+            mpps: round(mpps, 3),
+            ns: round(1e3 / mpps, 2),
+            ratio_to_macswap: round(mpps / of(entry.to), 3),
+            rounds: rates.len(),
+            min_mpps: round(rates.iter().copied().fold(f64::INFINITY, f64::min), 3),
+            max_mpps: round(rates.iter().copied().fold(0.0, f64::max), 3),
+        })
+        .collect()
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match (sorted.get(sorted.len() / 2), sorted.len() % 2) {
+        (Some(upper), 0) => (sorted[sorted.len() / 2 - 1] + upper) / 2.0,
+        (middle, _) => middle.copied().unwrap_or(f64::NAN),
+    }
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+fn print(lines: &[Line], fates: &[Fates], options: &Options) {
+    let rounds = options.rounds;
+    println!("{}, {} cores; {rounds} rounds of {} s", cpu(), cores(), options.seconds);
+    println!("one worker, bursts of {}, 64-byte frames", dataplane::port::BURST);
+    println!();
+    println!("case                    Mpps  ns/packet  to macswap      min      max   core");
+    for (line, fates) in lines.iter().zip(fates) {
+        println!(
+            "{:<20} {:>7.2} {:>10.2} {:>11.3} {:>8.2} {:>8.2} {:>5.0}%",
+            line.case,
+            line.mpps,
+            line.ns,
+            line.ratio_to_macswap,
+            line.min_mpps,
+            line.max_mpps,
+            fates.core_share * 100.0
+        );
+    }
+    if fates.iter().any(|fates| fates.core_share < QUIET) {
+        println!();
+        println!("The machine was not quiet: a forwarding thread had its core for less than");
+        println!(
+            "{:.0} % of the time. Rates are per second on the core, but caches were shared.",
+            QUIET * 100.0
+        );
+    }
+    println!();
+    println!("what became of Weir's packets, all rounds together:");
+    println!(
+        "case                    packets       hits     misses    inserts  evictions  drops  verified"
+    );
+    for (line, fates) in lines.iter().zip(fates).filter(|(_, fates)| fates.packets > 0) {
+        let Fates { packets, hits, misses, inserts, evictions, drops, samples, .. } = fates;
+        println!(
+            "{:<20} {packets:>10} {hits:>10} {misses:>10} {inserts:>10} {evictions:>10} \
+             {drops:>6} {samples:>9}",
+            line.case
+        );
+    }
+}
+
+/// The CPU's name, from the kernel.
+fn cpu() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        line.split_once(':').map(|(_, value)| value.trim().to_owned())
+    };
+    let name = field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    match (field("cpu family"), field("model\t")) {
+        (Some(family), Some(model)) => format!("{name} (family {family}, model {model})"),
+        _ => name,
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_middles() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn ratios_are_to_macswap_on_the_same_source() {
+        let rates = [120.0, 100.0, 50.0, 40.0, 10.0, 8.0].map(|rate| vec![rate]);
+        let lines = lines(&rates);
+        let ratios: Vec<f64> = lines.iter().map(|line| line.ratio_to_macswap).collect();
+        assert_eq!(ratios, [1.2, 1.0, 0.5, 1.0, 0.25, 0.2]);
+        assert_eq!(lines[2].ns, 20.0);
+    }
+
+    #[test]
+    fn json_has_the_agreed_keys() {
+        let rates = vec![vec![1.0]; ENTRIES.len()];
+        let json = serde_json::to_value(lines(&rates)).unwrap();
+        let mut keys: Vec<&String> = json[0].as_object().unwrap().keys().collect();
+        keys.sort();
+        let expected = ["case", "max_mpps", "min_mpps", "mpps", "ns", "ratio_to_macswap", "rounds"];
+        assert_eq!(keys, expected.iter().collect::<Vec<_>>());
+    }
+}

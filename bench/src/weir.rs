@@ -1,0 +1,280 @@
+//! One Weir case, in this process: the code path of `weir run`, measured from outside.
+//!
+//! Environment, device, pool, node and worker are put together as `weir run` does it; the one
+//! addition is the sampling port. The main thread steps the node meanwhile, and reads the worker's
+//! counters twice: what lies between is the result.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use config::Config;
+use conntrack::{Memory, Table};
+use control::node::{Node, PortFacts};
+use dataplane::clock::Clock;
+use dataplane::counters::WorkerCounters;
+use dataplane::port::dpdk::{
+    Device, DeviceOptions, Eal, EalOptions, HugeMemory, Mempool, Queue, WorkerRegistration,
+};
+use dataplane::worker::{Idle, Worker, WorkerOptions};
+use serde::Serialize;
+
+use crate::cpu_time::{self, CpuTime};
+use crate::sampled::{Sample, Sampled};
+use crate::scenario::{self, Case};
+use crate::verify;
+
+/// The worker thread's name.
+const WORKER_NAME: &str = "worker-0";
+/// How often the control thread looks after the node, as in `weir run`.
+const STEP: Duration = Duration::from_millis(10);
+/// The warm-up takes at least this long.
+const SHORTEST_WARM_UP: Duration = Duration::from_millis(500);
+/// A source that has not gone round twice in this time is broken.
+const LONGEST_WARM_UP: Duration = Duration::from_secs(60);
+/// Share of the packets that may have another fate than the case says.
+const TOLERANCE: f64 = 0.001;
+
+/// What a run found out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Packets forwarded in the measured time.
+    pub packets: u64,
+    /// The measured time.
+    pub seconds: f64,
+    /// Share of it that the worker had its core: 1 on a quiet machine.
+    pub core_share: f64,
+    /// Millions of packets for each second on the core.
+    pub mpps: f64,
+    /// Packets whose flow had an entry.
+    pub hits: u64,
+    /// Packets whose flow had none.
+    pub misses: u64,
+    /// Entries made.
+    pub inserts: u64,
+    /// Entries that had to go for them.
+    pub evictions: u64,
+    /// Packets dropped, for any reason.
+    pub drops: u64,
+    /// Packets compared byte by byte, all right.
+    pub samples: usize,
+    /// Flows that these were of.
+    pub sampled_flows: usize,
+}
+
+/// Measures `case` over `source` for `seconds`.
+///
+/// # Errors
+/// When DPDK cannot be set up (no hugepages, most likely), when packets did not do what the case
+/// is about, or when a sampled packet was wrong.
+pub fn run(source: &Path, case: Case, seconds: f64) -> Result<Report> {
+    let text = scenario::configuration(source, case);
+    let config = Config::parse(&text, "the benchmark's configuration")?.config;
+    let eal = Eal::start(&eal_options(&config)).context("DPDK did not start")?;
+    let (device, pool) = open(&eal, &config, case)?;
+    let mut device = device.start(std::slice::from_ref(&pool))?;
+    let queue = device.take_queues().pop().ok_or_else(|| anyhow!("the device has no queue"))?;
+
+    let clock = Clock::new();
+    let now_ms = || clock.now() / 1_000_000;
+    let facts = PortFacts { mac: device.mac(), any_mac: false };
+    let mut node = Node::new(config, &[facts], now_ms())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (thread, counters) = start_worker(&mut node, queue, case, clock.clone(), &stop)?;
+
+    let mut run_until = |done: &dyn Fn() -> bool| {
+        while !done() && !thread.is_finished() {
+            node.step(now_ms());
+            std::thread::sleep(STEP);
+        }
+    };
+    let start = Instant::now();
+    let rounds = 2 * u64::from(case.flows);
+    run_until(&|| {
+        let warm = counters.forwarded.get() >= rounds && start.elapsed() >= SHORTEST_WARM_UP;
+        warm || start.elapsed() >= LONGEST_WARM_UP
+    });
+    let warm = counters.forwarded.get() >= rounds;
+    let account = CpuTime::of_thread(std::process::id(), |name| name == WORKER_NAME);
+    let before = Reading::of(&counters, account.as_ref());
+    let end = before.at + Duration::from_secs_f64(seconds);
+    run_until(&|| Instant::now() >= end);
+    let after = Reading::of(&counters, account.as_ref());
+
+    stop.store(true, Ordering::Relaxed);
+    let samples = thread.join().map_err(|_| anyhow!("the worker panicked"))??;
+    ensure!(warm, "only {} packets in {LONGEST_WARM_UP:?}", before.packets);
+    let sampled_flows = verify::check(&samples, source, &node)?;
+    let report = after.since(&before, samples.len(), sampled_flows);
+    check(&report, case)?;
+    Ok(report)
+}
+
+/// Are the packets what the case is about?
+fn check(report: &Report, case: Case) -> Result<()> {
+    let (what, count) =
+        if case.new_flows { ("inserts", report.inserts) } else { ("hits", report.hits) };
+    let packets = report.packets as f64;
+    let near = |count: u64| (count as f64 - packets).abs() <= packets * TOLERANCE;
+    ensure!(report.samples > 0, "no packet was sampled: measure for longer");
+    ensure!(near(count), "{count} {what} of {} packets", report.packets);
+    ensure!(
+        report.drops as f64 <= packets * TOLERANCE,
+        "{} drops of {} packets",
+        report.drops,
+        report.packets
+    );
+    Ok(())
+}
+
+fn eal_options(config: &Config) -> EalOptions {
+    EalOptions {
+        memory_mib: config.dpdk.memory_mib,
+        hugepages: true,
+        main_core: u32::from(config.dpdk.main_core),
+        file_prefix: config.dpdk.file_prefix.clone(),
+        pci_devices: Vec::new(),
+        extra: Vec::new(),
+    }
+}
+
+fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
+    let port = config.ports.first().ok_or_else(|| anyhow!("no port"))?;
+    let options = DeviceOptions {
+        device: port.device.clone(),
+        queues: 1,
+        fewer_queues: false,
+        mtu: port.mtu,
+        // `net_pcap` cannot change its own address; the tables have the configured one.
+        mac: None,
+        rx_descriptors: port.rx_descriptors,
+        tx_descriptors: port.tx_descriptors,
+    };
+    let device = Device::open(eal, options)?;
+    let count = scenario::mbufs(case.flows);
+    let pool = Mempool::new("bench", count, device.frame_bytes(), -1)?;
+    Ok((device, pool))
+}
+
+type WorkerThread = JoinHandle<Result<Vec<Sample>>>;
+
+fn start_worker(
+    node: &mut Node,
+    queue: Queue,
+    case: Case,
+    clock: Clock,
+    stop: &Arc<AtomicBool>,
+) -> Result<(WorkerThread, Arc<WorkerCounters>)> {
+    let parts = node.add_worker();
+    let counters = Arc::clone(&parts.handle.counters);
+    let flows = case.table as usize;
+    let layout = Memory::layout(flows)?;
+    let memory = HugeMemory::zeroed("the conntrack table", layout.size(), 64, -1)?;
+    let options = WorkerOptions {
+        ports: vec![Sampled::new(queue)],
+        reader: parts.reader,
+        conntrack: Table::in_memory(Memory::from_region(flows, memory.leak())?),
+        hash_seed: [0x6b8b_4567_327b_23c6, 0x643c_9869, 0x7454_5daa_1190_cde7, 0x1f16_e9e8],
+        number: 0,
+        workers: 1,
+        link: parts.handle.link,
+        counters: parts.handle.counters,
+    };
+    let stop = Arc::clone(stop);
+    let core = usize::from(scenario::WORKER_CORE);
+    let body = move || -> Result<Vec<Sample>> {
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+            bail!("core {core} is not there, or not ours to use");
+        }
+        let _registration = WorkerRegistration::new()?;
+        let mut worker = Worker::new(options);
+        worker.run(&clock, Idle::Spin, &stop);
+        Ok(worker.port_mut(0).map(|port| port.samples().to_vec()).unwrap_or_default())
+    };
+    let thread = std::thread::Builder::new().name(WORKER_NAME.to_owned()).spawn(body)?;
+    Ok((thread, counters))
+}
+
+/// The counters at one moment. They are read while the worker goes on, so that they may be a
+/// burst apart.
+struct Reading {
+    at: Instant,
+    on_core: Option<u64>,
+    packets: u64,
+    hits: u64,
+    misses: u64,
+    inserts: u64,
+    evictions: u64,
+    drops: u64,
+}
+
+impl Reading {
+    fn of(counters: &WorkerCounters, account: Option<&CpuTime>) -> Self {
+        let conntrack = &counters.conntrack;
+        Self {
+            at: Instant::now(),
+            on_core: account.and_then(CpuTime::nanoseconds),
+            packets: counters.forwarded.get(),
+            hits: conntrack.hits.get(),
+            misses: conntrack.misses.get(),
+            inserts: conntrack.inserts.get(),
+            evictions: conntrack.evictions.get(),
+            drops: counters.total_drops(),
+        }
+    }
+
+    fn since(&self, before: &Self, samples: usize, sampled_flows: usize) -> Report {
+        let seconds = (self.at - before.at).as_secs_f64();
+        let packets = self.packets - before.packets;
+        let core_share = cpu_time::share(before.on_core, self.on_core, seconds);
+        Report {
+            packets,
+            seconds,
+            core_share,
+            mpps: packets as f64 / (seconds * core_share) / 1e6,
+            hits: self.hits - before.hits,
+            misses: self.misses - before.misses,
+            inserts: self.inserts - before.inserts,
+            evictions: self.evictions - before.evictions,
+            drops: self.drops - before.drops,
+            samples,
+            sampled_flows,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(hits: u64, inserts: u64, drops: u64) -> Report {
+        Report {
+            packets: 100_000,
+            seconds: 1.0,
+            core_share: 1.0,
+            mpps: 0.1,
+            hits,
+            misses: 0,
+            inserts,
+            evictions: 0,
+            drops,
+            samples: 1,
+            sampled_flows: 1,
+        }
+    }
+
+    #[test]
+    fn a_case_is_refused_when_one_packet_in_a_thousand_did_something_else() {
+        let hit = Case::named("hit_4k").unwrap();
+        assert!(check(&report(99_900, 0, 0), hit).is_ok());
+        assert!(check(&report(99_800, 200, 0), hit).is_err());
+        assert!(check(&report(100_000, 0, 101), hit).is_err());
+        let new = Case::named("new").unwrap();
+        assert!(check(&report(0, 100_000, 0), new).is_ok());
+        assert!(check(&report(100_000, 0, 0), new).is_err());
+        assert!(check(&Report { samples: 0, ..report(0, 100_000, 0) }, new).is_err());
+    }
+}
