@@ -1,8 +1,8 @@
 //! The published pointer on real threads: who frees, and what a worker pays.
 //!
 //! Every allocation and deallocation is counted by thread, so "a worker never allocates or
-//! frees" is a number here. All tests run under Miri too
-//! (`cargo +nightly miri test -p dataplane --test publish_free`), with fewer rounds.
+//! frees" is a number here. Under Miri (`cargo +nightly miri test -p dataplane --test
+//! publish_free`) the rounds are fewer.
 
 #![cfg(not(crossbeam_loom))]
 
