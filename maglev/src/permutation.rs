@@ -2,8 +2,15 @@
 //!
 //! Maglev paper, section 3.4: a permutation is an offset and a skip, and its entry `j` is
 //! `(offset + j * skip) mod M`. As M is prime and the skip is from 1 to M - 1, the first M entries
-//! are all slots, each once. Both numbers come from one keyed 128-bit hash of the backend's id,
-//! so that neither address, position nor the rest of the pool has a say.
+//! are all slots, each once. Both numbers come from the backend's id, so that neither address,
+//! position nor the rest of the pool has a say:
+//!
+//! ```text
+//! (a, b)     = SipHash-2-4-128(secret, "weir maglev permutation" 0x00 id)
+//! offset     = floor(a * M / 2^64)
+//! skip       = 1 + floor(b * (M - 1) / 2^64)
+//! precedence = SipHash-2-4(secret, "weir maglev precedence" 0x00 id)
+//! ```
 
 use core::hash::Hasher;
 
