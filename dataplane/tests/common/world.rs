@@ -1,0 +1,178 @@
+//! Ports, VIPs, pools and backends as plain values, and the tables that follow from them.
+//!
+//! The control side builds tables of its own; here the outer headers are written byte by byte,
+//! so that what the path sends can be judged without it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use conntrack::Timeouts;
+use dataplane::tables::{Backend, BackendState, Forwarding, Pool, PortTable, Tables, Vip};
+use dataplane::vip::{VipLookup, VipMatch, VipPorts, VipProtocol};
+use dataplane::wire::MacAddress;
+use maglev::{FlowHasher, Maglev, Member, Selector};
+
+/// The node's side of both links.
+pub(crate) const NODE_MAC: MacAddress = MacAddress([0x02, 0, 0, 0, 0, 0x02]);
+/// The gateway's side.
+pub(crate) const GATEWAY_MAC: MacAddress = MacAddress([0x02, 0, 0, 0, 0, 0x01]);
+/// The node's address on the untagged link.
+pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The node's address on the tagged link.
+pub(crate) const NODE_TAGGED: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// The tag of port 1.
+pub(crate) const VLAN: u16 = 100;
+/// Longest IP packet of either link.
+pub(crate) const MTU: u16 = 1500;
+/// Time to live of outer headers.
+pub(crate) const OUTER_TTL: u8 = 64;
+
+/// A pool; its index is its place.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolSpec {
+    pub(crate) forwarding: Forwarding,
+    /// Host bits of the outer source that flows choose, below 172.16.0.0.
+    pub(crate) entropy: u32,
+    pub(crate) reselect: bool,
+    pub(crate) table_size: u32,
+}
+
+/// A backend; its index is its place.
+#[derive(Clone, Debug)]
+pub(crate) struct BackendSpec {
+    pub(crate) pool: u32,
+    pub(crate) id: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) weight: u32,
+    pub(crate) state: BackendState,
+    pub(crate) generation: u16,
+    pub(crate) port: u8,
+    /// Link address of the next hop; `None`: not known.
+    pub(crate) mac: Option<MacAddress>,
+}
+
+/// A VIP; its index is its place.
+#[derive(Clone, Debug)]
+pub(crate) struct VipSpec {
+    pub(crate) matches: VipMatch,
+    pub(crate) pool: u32,
+    pub(crate) timeouts: Timeouts,
+}
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) pools: Vec<PoolSpec>,
+    pub(crate) backends: Vec<BackendSpec>,
+    pub(crate) vips: Vec<VipSpec>,
+}
+
+/// A VIP of one address.
+pub(crate) fn vip(address: [u8; 4], ports: VipPorts, protocol: VipProtocol, pool: u32) -> VipSpec {
+    let address = IpAddr::from(address);
+    let matches = VipMatch { address, prefix_length: 32, ports, protocol };
+    VipSpec { matches, pool, timeouts: Timeouts::default() }
+}
+
+/// A backend that is there and reachable.
+pub(crate) fn backend(pool: u32, id: &str, address: [u8; 4], port: u8) -> BackendSpec {
+    BackendSpec {
+        pool,
+        id: id.to_owned(),
+        address: address.into(),
+        weight: 100,
+        state: BackendState::Active,
+        generation: 0,
+        port,
+        mac: Some(GATEWAY_MAC),
+    }
+}
+
+impl World {
+    /// The tables of this world.
+    pub(crate) fn tables(&self, generation: u64) -> Tables {
+        let matches = self.vips.iter().map(|vip| &vip.matches);
+        let vips: Vec<Vip> =
+            self.vips.iter().map(|vip| Vip { pool: vip.pool, timeouts: vip.timeouts }).collect();
+        let pools: Vec<Arc<Pool>> =
+            (0u32..).zip(&self.pools).map(|(i, p)| self.pool(i, p)).collect();
+        Tables {
+            generation,
+            lookup: Arc::new(VipLookup::new((0u32..).zip(matches))),
+            vips: vips.into(),
+            pools: pools.into(),
+            backends: self.backends.iter().map(|backend| self.record(backend)).collect(),
+            ports: ports().into(),
+        }
+    }
+
+    fn pool(&self, index: u32, pool: &PoolSpec) -> Arc<Pool> {
+        let members: Vec<Member<'_>> = (0u32..)
+            .zip(&self.backends)
+            .filter(|(_, backend)| backend.pool == index && backend.state == BackendState::Active)
+            .map(|(index, backend)| Member { id: &backend.id, index, weight: backend.weight })
+            .collect();
+        let secret = [index as u8; 16];
+        let table = Maglev::build(&members, pool.table_size, secret).expect("a table");
+        Arc::new(Pool {
+            selector: Selector::Maglev(table),
+            hasher: FlowHasher::new(secret),
+            reselect: pool.reselect,
+        })
+    }
+
+    fn record(&self, backend: &BackendSpec) -> Backend {
+        let pool = &self.pools[backend.pool as usize];
+        let mut link = [backend.mac.unwrap_or_default().0, NODE_MAC.0].concat();
+        if backend.port == 1 {
+            link.extend([0x81, 0x00]);
+            link.extend(VLAN.to_be_bytes());
+        }
+        link.extend([0x08, 0x00]);
+        let link_length = link.len() as u8;
+        let mut record = Backend {
+            state: backend.state,
+            forwarding: pool.forwarding,
+            reachable: backend.mac.is_some(),
+            port: backend.port,
+            inner_mtu: MTU,
+            link_length,
+            next_hop: u32::from(backend.address),
+            ..Backend::gone(backend.generation)
+        };
+        if pool.forwarding == Forwarding::Ipip {
+            let source = match pool.entropy {
+                0 => source_at(backend.port),
+                _ => Ipv4Addr::new(172, 16, 0, 0),
+            };
+            let mut outer = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, OUTER_TTL, 4, 0, 0];
+            outer.extend(source.octets());
+            outer.extend(backend.address.octets());
+            record.checksum_base =
+                outer.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+            record.source_entropy = pool.entropy;
+            record.inner_mtu = MTU - 20;
+            link.extend(outer);
+        }
+        record.header_length = link.len() as u8;
+        record.header[..link.len()].copy_from_slice(&link);
+        record
+    }
+}
+
+/// The node's own address on a link.
+pub(crate) fn source_at(port: u8) -> Ipv4Addr {
+    if port == 1 { NODE_TAGGED } else { NODE }
+}
+
+/// An untagged link and a tagged one.
+fn ports() -> Vec<PortTable> {
+    let port = |address, vlan| PortTable {
+        mac: NODE_MAC,
+        any_mac: false,
+        vlan,
+        mtu: MTU,
+        addresses: vec![(address, 24)],
+    };
+    vec![port(NODE, None), port(NODE_TAGGED, Some(VLAN))]
+}
