@@ -68,6 +68,8 @@ catalogue! {
 
     POOL_VERSION = gauge("weir_pool_version", POOL, "version",
         "Version of the pool's snapshot in force.");
+    POOL_DIGEST = gauge("weir_pool_digest_info", &["pool", "digest"], "1",
+        "Always 1; the digest of the pool's table, equal on nodes that send every flow the same way.");
     POOL_SLOTS = gauge("weir_pool_slots", POOL, "slots",
         "Slots of the pool's table, or points of its ring; 0 when no backend is eligible.");
     POOL_ELIGIBLE = gauge("weir_pool_eligible_backends", POOL, "backends",

@@ -1,7 +1,7 @@
 //! Metrics of what an operator has many of: VIPs, pools, backends. Added up over the workers.
 
 use dataplane::tables::BackendState;
-use maglev::{Scheduler as _, Statistics};
+use maglev::{Scheduler as _, Selector, Statistics};
 
 use super::catalogue::*;
 use super::exposition::{Exposition, Metric};
@@ -42,16 +42,20 @@ pub(super) fn pools(text: &mut Exposition, node: &Node) {
     for pool in node.pools() {
         family.sample(&[&pool.pool_id], pool.version);
     }
-    let built: Vec<(&str, usize, Statistics)> = node
+    let built: Vec<(&str, &Selector, Statistics)> = node
         .pools()
         .filter_map(|pool| {
             let selector = &node.assembler().pool(&pool.pool_id)?.selector;
-            Some((pool.pool_id.as_str(), selector.len(), Statistics::of(selector)))
+            Some((pool.pool_id.as_str(), selector, Statistics::of(selector)))
         })
         .collect();
+    let mut family = text.family(&POOL_DIGEST);
+    for (pool, selector, _) in &built {
+        family.sample(&[pool, &selector.digest().to_string()], 1u64);
+    }
     let mut family = text.family(&POOL_SLOTS);
-    for (pool, slots, _) in &built {
-        family.sample(&[pool], *slots);
+    for (pool, selector, _) in &built {
+        family.sample(&[pool], selector.len());
     }
     let mut family = text.family(&POOL_ELIGIBLE);
     for (pool, _, statistics) in &built {
