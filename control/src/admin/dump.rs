@@ -21,7 +21,7 @@ const MIN_INTERVAL_NS: u64 = 250_000_000;
 /// When a client that came too early should come back, in seconds.
 const RETRY_AFTER: u32 = 1;
 /// How long workers may take. An idle worker looks at 256 slots between two sleeps of 250 us or
-/// a little more: a table of 2 million flows takes it from 3 to 5 s.
+/// a little more: a table of 2 million flows takes it about 3 s.
 const WAIT: Duration = Duration::from_secs(10);
 /// Between two looks at the queues.
 const STEP: Duration = Duration::from_millis(1);

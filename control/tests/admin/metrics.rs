@@ -197,7 +197,7 @@ async fn thousands_of_vips_and_hundreds_of_backends_render_in_no_time() {
     let begun = std::time::Instant::now();
     let reply = lab.get("/metrics").await;
     let taken = begun.elapsed();
-    // A debug build on a busy machine; a release build takes some milliseconds.
+    // Generous: this is a debug build, perhaps on a busy machine.
     assert!(taken.as_secs_f64() < 2.0, "{taken:?}");
     let families = parse(&reply.body);
     assert_eq!(find(&families, "weir_vip_packets_total", &[("pool", "web")]).len(), 5002);
