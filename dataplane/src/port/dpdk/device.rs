@@ -117,6 +117,27 @@ impl Device {
         u32::from(self.options.mtu) + 14 + 8 + 4
     }
 
+    /// The MTU to set: the configured one where the device can have it. Virtual devices state
+    /// less than they carry (net_tap: 1,522 bytes a frame, whatever its kernel side is set to);
+    /// a NIC is believed.
+    fn device_mtu(&self, information: &rte_eth_dev_info) -> Result<u16, DpdkError> {
+        let wanted = self.options.mtu;
+        let overhead = match information.max_mtu {
+            0 | u16::MAX => ETHERNET_OVERHEAD,
+            mtu => information.max_rx_pktlen.saturating_sub(u32::from(mtu)).max(ETHERNET_OVERHEAD),
+        };
+        let by_frame = information.max_rx_pktlen.saturating_sub(overhead);
+        let offered = u16::try_from(by_frame).unwrap_or(u16::MAX).min(information.max_mtu);
+        if wanted <= offered || offered < information.min_mtu {
+            return Ok(wanted);
+        }
+        if is_pci(self.options.device.split(',').next().unwrap_or_default()) {
+            let device = self.options.device.clone();
+            return Err(DpdkError::Mtu { device, wanted, offered });
+        }
+        Ok(offered)
+    }
+
     /// Configures the device with one queue pair for each pool, and starts it.
     ///
     /// # Errors
@@ -136,15 +157,16 @@ impl Device {
         };
         let queues = u16::try_from(pools.len()).unwrap_or(u16::MAX).min(self.queues);
         let information = self.opened.information(&device)?;
-        let configuration = configuration(&information, queues, self.options.mtu);
+        let mtu = self.device_mtu(&information)?;
+        let configuration = configuration(&information, queues, mtu);
         // SAFETY: the port exists; DPDK copies the configuration.
         setup("configure")(unsafe {
             dpdk_sys::rte_eth_dev_configure(port, queues, queues, &configuration)
         })?;
         // SAFETY: the port exists and is stopped.
-        let mtu = unsafe { dpdk_sys::rte_eth_dev_set_mtu(port, self.options.mtu) };
-        if mtu < 0 && !Errno::from_return(mtu).is_unsupported() {
-            setup("set the MTU")(mtu)?;
+        let set = unsafe { dpdk_sys::rte_eth_dev_set_mtu(port, mtu) };
+        if set < 0 && !Errno::from_return(set).is_unsupported() {
+            setup("set the MTU")(set)?;
         }
         let mut rx = self.options.rx_descriptors;
         let mut tx = self.options.tx_descriptors;
@@ -298,6 +320,9 @@ impl Drop for Opened {
         }
     }
 }
+
+/// Bytes of an Ethernet header and its checksum.
+const ETHERNET_OVERHEAD: u32 = 18;
 
 /// Receive-side scaling on the 5-tuple where there are several queues and the device has it,
 /// and the offloads that the path makes use of.

@@ -60,6 +60,16 @@ pub enum DpdkError {
         /// DPDK's error number.
         errno: Errno,
     },
+    /// The NIC cannot carry packets as long as configured.
+    #[error("device \"{device}\": mtu = {wanted}, but the device carries at most {offered}")]
+    Mtu {
+        /// The device as configured.
+        device: String,
+        /// The MTU asked for.
+        wanted: u16,
+        /// The longest it has.
+        offered: u16,
+    },
     /// Packet buffers could not be allocated.
     #[error(
         "no memory for {count} packet buffers of {size} bytes ({mib} MiB): {errno}; raise \
