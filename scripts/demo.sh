@@ -10,6 +10,7 @@
 #   --backends N      (3)
 #   --port TYPE       net_tap, net_af_packet or net_af_xdp (net_tap)
 #   --mode MODE       ipip or l2dsr (ipip)
+#   --weir PROGRAM    (built from this source)
 #
 # Client, node and backends live in network namespaces (scripts/lab.sh draws the picture); the
 # machine's own network is not touched. Exit code 0 when no request failed.
@@ -24,7 +25,7 @@ ADMIN=http://127.0.0.1:9180
 DIRECTORY=${WEIR_LAB_STATE:-/run/weir-lab}/$LAB
 MEMORY_MIB=512
 
-keep=no stop=no requests=600 backends=3 port=net_tap mode=ipip
+keep=no stop=no requests=600 backends=3 port=net_tap mode=ipip weir=''
 weir_pid='' reserved_hugepages=no
 
 usage() {
@@ -37,7 +38,7 @@ read_arguments() {
         case $1 in
         --keep) keep=yes ;;
         --stop) stop=yes ;;
-        --requests | --backends | --port | --mode)
+        --requests | --backends | --port | --mode | --weir)
             (($# >= 2)) || usage
             printf -v "${1#--}" '%s' "$2"
             shift
@@ -68,6 +69,12 @@ finish() {
     step "Cleaning up"
     remove_lab
     exit "$code"
+}
+
+build_weir() {
+    step "Building a release of weir (the first time takes a few minutes)"
+    (cd "$REPOSITORY" && cargo build --release)
+    weir=$(target_directory)/release/weir
 }
 
 # `hugepages` says whether the node can have them.
@@ -101,25 +108,29 @@ start_node() {
     setsid "$here/lab.sh" exec "$LAB" node "$weir" run "$DIRECTORY/weir.toml" \
         </dev/null >"$DIRECTORY/weir.log" 2>&1 9>&- &
     weir_pid=$!
-    lab attach "$LAB" || node_failed
+    wait_for 30 "the node's port" port_is_up_or_gone || node_failed
+    if process_gone "$weir_pid" || ! lab attach "$LAB" 5; then node_failed; fi
     wait_for 30 "the node to be ready" node_is_ready_or_gone || node_failed
-    node_is_ready || node_failed
+    node_is_ready >/dev/null || node_failed
     say "ready: every backend's address is resolved"
 }
 
+port_is_up_or_gone() {
+    [[ $port != net_tap ]] || on node ip -oneline link show dev weir0 up || process_gone "$weir_pid"
+}
 node_is_ready() { on node curl -sf --max-time 2 "$ADMIN/readyz"; }
 node_is_ready_or_gone() { node_is_ready || process_gone "$weir_pid"; }
 
 node_failed() {
     tail -n 20 "$DIRECTORY/weir.log" >&2
-    on node curl -s --max-time 2 "$ADMIN/readyz" >&2 || true
+    process_gone "$weir_pid" || on node curl -s --max-time 2 "$ADMIN/readyz" >&2 || true
     die "the node did not become ready"
 }
 
 # One line a request: status and backend. Each has a connection of its own, so a flow of its own.
 send_requests() {
     step "Sending $requests requests to http://$VIP/, 8 at a time, each on its own connection"
-    on client curl --silent --parallel --parallel-max 8 --max-time 10 \
+    on client curl --silent --no-progress-meter --parallel --parallel-max 8 --max-time 10 \
         --header 'Connection: close' --output /dev/null \
         --write-out '%{http_code} %header{x-backend}\n' "http://$VIP/?request=[1-$requests]" |
         tee "$DIRECTORY/answers" |
@@ -139,8 +150,7 @@ print_result() {
     done
     printf '\nThe node counted (from %s/metrics):\n' "$ADMIN"
     on node curl -s --max-time 5 "$ADMIN/metrics" |
-        grep -E '^weir_(vip|backend|conntrack|drops|worker)_' |
-        grep -E '(packets|bytes|new_flows|hits|misses|inserts|drops)_total|active_flows|busy' |
+        grep -E '^weir_((vip|backend|conntrack|drops)_.*_total|.*_active_flows|drops_total|worker_busy_ratio)' |
         grep -vE ' 0(\.0+)?$' | sed 's/^/  /' || true
     printf '\n'
     ((failed == 0))
@@ -185,9 +195,7 @@ main() {
 
     "$here/install-deps.sh"
     require_cargo
-    step "Building a release of weir (the first time takes a few minutes)"
-    (cd "$REPOSITORY" && cargo build --release)
-    weir=$(target_directory)/release/weir
+    [[ -n $weir ]] || build_weir
     trap finish EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM

@@ -39,6 +39,7 @@ usage: scripts/lab.sh COMMAND NAME ...
                                 kernel: an address for the lab's own test, no DPDK
       --queues N                queue pairs of the node's port, 1 to 8      (1)
       --mtu BYTES               MTU of the segment; the client's is 1500    (1600)
+                                and its route to the VIPs leaves room for the outer header
       --rate RATE               speed of a download of /slow                (256k)
       --file-mib N              size of that file                           (64)
   attach NAME [SECONDS]       net_tap: joins the started node's weir0 to the segment (30)

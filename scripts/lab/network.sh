@@ -71,11 +71,19 @@ connect() {
     ip_on "$host" link set "$device" up
 }
 
+# The largest packet that fits the node's port with the outer header before it.
+path_mtu() {
+    local most
+    most=$(port_mtu)
+    [[ $MODE != ipip ]] || most=$((most - 20))
+    printf '%d\n' $((most < CLIENT_MTU ? most : CLIENT_MTU))
+}
+
 make_client() {
     make_namespace client
     connect client eth0 10 "$CLIENT_MTU" 1
     ip_on client address add "$CLIENT_ADDRESS/24" dev eth0
-    ip_on client route add "$VIPS" via "$NODE_ADDRESS"
+    ip_on client route add "$VIPS" via "$NODE_ADDRESS" mtu "$(path_mtu)"
     # A test opens many short connections to one address and port.
     on client sysctl -qw net.ipv4.ip_local_port_range="1024 65535" net.ipv4.tcp_tw_reuse=1
 }

@@ -14,6 +14,14 @@ device_string() {
     esac
 }
 
+# The MTU of the DPDK port: net_tap and net_af_packet of DPDK 22.11 refuse more than 1500.
+port_mtu() {
+    case $PORT in
+    net_tap | net_af_packet) printf '1500\n' ;;
+    *) printf '%d\n' "$MTU" ;;
+    esac
+}
+
 # attach_tap SECONDS: waits for the node's tap device and joins it to the segment.
 #
 # Both sides of a tap start with the same address. A bridge keeps frames to the addresses of its
@@ -25,7 +33,6 @@ attach_tap() {
     number_between 1 600 "$1"
     wait_for "$1" "the node's tap device weir0" tap_is_up ||
         die "weir0 did not come up in $(namespace_of node): is the node running there?"
-    ip_on node link set weir0 mtu "$MTU"
     ip_on node link set weir0 master cable
     TAP_QUIET_TURNS=0
     wait_for 10 "weir0 to keep its address" tap_keeps_its_address ||
@@ -98,7 +105,7 @@ file_prefix = "weir-$LAB"
 [[port]]
 name = "uplink"
 device = "$(device_string)"
-mtu = $MTU
+mtu = $(port_mtu)
 addresses = ["$NODE_ADDRESS/24"]
 
 [conntrack]
