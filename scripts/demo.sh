@@ -130,11 +130,16 @@ node_failed() {
 # One line a request: status and backend. Each has a connection of its own, so a flow of its own.
 send_requests() {
     step "Sending $requests requests to http://$VIP/, 8 at a time, each on its own connection"
+    # In the background, as bash looks at signals while it waits, and not while a program runs.
+    request_all | tee "$DIRECTORY/answers" |
+        awk '{ n++ } n % 200 == 0 { print "    " n; fflush() }' >&2 &
+    wait $! || true
+}
+
+request_all() {
     on client curl --silent --no-progress-meter --parallel --parallel-max 8 --max-time 10 \
         --header 'Connection: close' --output /dev/null \
-        --write-out '%{http_code} %header{x-backend}\n' "http://$VIP/?request=[1-$requests]" |
-        tee "$DIRECTORY/answers" |
-        awk '{ n++ } n % 200 == 0 { print "    " n; fflush() }' >&2 || true
+        --write-out '%{http_code} %header{x-backend}\n' "http://$VIP/?request=[1-$requests]" || true
 }
 
 print_result() {
