@@ -15,6 +15,7 @@ source "$here/common.sh"
 LAB=selftest-$$
 MEMORY_MIB=256
 failures=0
+reserved_hugepages=no
 
 lab() { "$here/lab.sh" "$@"; }
 on() { lab exec "$LAB" "$@"; }
@@ -22,6 +23,7 @@ on() { lab exec "$LAB" "$@"; }
 clean_up() {
     lab down "$LAB"
     rm -rf "$work"
+    [[ $reserved_hugepages == no ]] || "$here/hugepages.sh" --release >/dev/null
 }
 
 report() {
@@ -42,7 +44,7 @@ requests_cross_the_decapsulators() {
     [[ $got == "b1 b2 b3 30" ]] || { warn "requests: $got"; return 1; }
     [[ $(lab requests "$LAB" | awk '{ n += $2 } END { print n }') == 30 ]] || return 1
     on client curl -s --max-time 20 -o "$work/download" http://203.0.113.1/fast || return 1
-    cmp -s "$work/download" "/run/weir-lab/$LAB/download.bin" || { warn "download differs"; return 1; }
+    cmp -s "$work/download" "${WEIR_LAB_STATE:-/run/weir-lab}/$LAB/download.bin" || { warn "download differs"; return 1; }
     wait_for 5 "the decapsulators' counters" decapsulators_dropped_nothing
 }
 
@@ -122,9 +124,11 @@ step "Backends"
 test_backends
 step "DPDK ports, ordinary pages"
 test_ports --no-huge
+if [[ -e /run/weir-hugepages ]]; then had_reserved=yes; else had_reserved=no; fi
 if [[ ${1:-} == --no-hugepages ]]; then
     say "hugepages: left out"
 elif "$here/hugepages.sh" $((MEMORY_MIB + 128)) >/dev/null; then
+    [[ $had_reserved == yes ]] || reserved_hugepages=yes
     step "DPDK ports, hugepages"
     test_ports --in-memory
 else
