@@ -92,8 +92,8 @@ fn try_parse<B: Buffer>(buffer: &B, port: &PortTable) -> Result<Parsed, DropReas
     if ethertype.is_vlan() || port.vlan.is_some() {
         (ethertype, rest) = untag(ethertype, rest, port.vlan)?;
     }
-    if ethernet.destination != port.mac {
-        check_destination(ethernet, ethertype, port)?;
+    if ethernet.destination != port.mac || ethernet.source.is_multicast() {
+        check_stations(ethernet, ethertype, port)?;
     }
     let link_length = (frame.len() - rest.len()) as u8;
     match ethertype {
@@ -133,14 +133,18 @@ fn untag(
     Ok((ethertype, rest))
 }
 
-/// A frame that is not to the port's own address: ARP may be broadcast, IP may not (RFC 1122
-/// section 3.3.6), and another station's frames are flooding by a switch.
+/// A frame that is not from one station to the port's own address. No station sends from a group
+/// address (IEEE 802.3 section 3.2.3), and answers would go to it. ARP may be broadcast, IP may
+/// not (RFC 1122 section 3.3.6), and another station's frames are flooding by a switch.
 #[cold]
-fn check_destination(
+fn check_stations(
     ethernet: &EthernetHeader,
     ethertype: EtherType,
     port: &PortTable,
 ) -> Result<(), DropReason> {
+    if ethernet.source.is_multicast() {
+        return Err(DropReason::MulticastSourceMac);
+    }
     if ethernet.destination.is_broadcast() && ethertype == EtherType::ARP {
         return Ok(());
     }
