@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use etherparse::PacketBuilder;
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, Endianness, TsResolution};
 use serde_json::Value;
@@ -163,5 +163,23 @@ pub(crate) fn finish(
 ) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(builder.size(payload.len()));
     builder.write(&mut bytes, payload).unwrap();
+    bytes
+}
+
+/// An ARP packet (operation 1: request, 2: reply) from the gateway's station.
+pub(crate) fn arp(operation: u16, sender: [u8; 4], target: [u8; 4], to: [u8; 6]) -> Vec<u8> {
+    let asked = if operation == 1 { [0; 6] } else { to };
+    let packet = ArpPacket::new(
+        ArpHardwareId::ETHERNET,
+        EtherType::IPV4,
+        ArpOperation(operation),
+        &GATEWAY_MAC,
+        &sender,
+        &asked,
+        &target,
+    )
+    .unwrap();
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(GATEWAY_MAC, to).arp(packet).write(&mut bytes).unwrap();
     bytes
 }

@@ -1,0 +1,143 @@
+//! Links: tags, modes that rewrite the link header, several ports.
+
+use super::{CLIENT, Case, Expected, Out, PORT, Sent, VIP, WEB, WEB_VIP, config, padded, tagged};
+use crate::support::{arp, finish, tcp};
+
+fn syn() -> Vec<u8> {
+    finish(tcp(CLIENT, VIP, 1000).syn(), &[])
+}
+
+/// The second link, tagged; its only neighbour is a backend.
+const TAGGED_PORT: &str = r#"[[port]]
+name = "backends"
+device = "net_tap1,iface=weir1"
+mac = "02:00:00:00:00:02"
+vlan = 100
+mtu = 1400
+addresses = ["198.18.0.2/24"]
+neighbors = [{ address = "198.18.0.5", mac = "02:00:00:00:20:05" }]
+"#;
+
+/// Pool `web` of one backend on a link.
+fn web_at(id: &str, address: &str, keys: &str) -> String {
+    WEB.replace("host-1", id).replace("10.0.0.1", address).replacen(
+        "id = \"web\"\n",
+        &format!("id = \"web\"\n{keys}\n"),
+        1,
+    )
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let near = PORT.replace(
+        "neighbors = [",
+        "neighbors = [{ address = \"192.0.2.21\", mac = \"02:00:00:00:10:15\" }, ",
+    );
+    let direct = |frame| Sent::new(frame, Expected::l2dsr(WEB_VIP, "web", "near-21"));
+    vec![
+        Case::new(
+            "l2dsr",
+            "The frame goes to the backend's own link address, and the IP packet is left as it is, \
+             its time to live too; only padding goes.",
+            config(&[&near, &web_at("near-21", "192.0.2.21", "forwarding = \"l2dsr\"")]),
+            vec![
+                direct(syn()),
+                direct(padded(syn())),
+                // 1500 bytes: the whole link is the packet's.
+                direct(finish(tcp(CLIENT, VIP, 2).ack(3), &[0x55; 1460])),
+                Sent::dropped_at(
+                    finish(tcp(CLIENT, VIP, 2).ack(3), &[0x55; 1461]),
+                    "too_big",
+                    WEB_VIP,
+                    "web",
+                    Some("near-21"),
+                ),
+            ],
+        ),
+        Case::new(
+            "on-link-backend",
+            "A backend on the node's own link is reached directly, not by the gateway.",
+            config(&[&near, &web_at("near-21", "192.0.2.21", "")]),
+            vec![Sent::new(syn(), Expected::ipip(WEB_VIP, "web", "near-21"))],
+        ),
+        second_port(),
+        vlan(),
+        Case::web(
+            "priority-tag",
+            "On an untagged port a tag of identifier 0 counts as none (IEEE 802.1Q); any other is \
+             another network's.",
+            vec![
+                Sent::web(tagged(&syn(), &[(0x8100, 0)])),
+                Sent::web(tagged(&syn(), &[(0x8100, 0xe000)])),
+                Sent::dropped(tagged(&syn(), &[(0x8100, 100)]), "other_vlan"),
+            ],
+        ),
+        any_mac(),
+    ]
+}
+
+fn second_port() -> Case {
+    let web = web_at("tagged-5", "198.18.0.5", "");
+    let mut case = Case::new(
+        "second-port",
+        "A backend on another port's link is reached there, with that link's tag and its MTU.",
+        config(&[PORT, TAGGED_PORT, &web]),
+        vec![
+            Sent::new(syn(), Expected::ipip(WEB_VIP, "web", "tagged-5")),
+            Sent::new(
+                finish(tcp(CLIENT, VIP, 2).ack(3), &[0x55; 1340]),
+                Expected::ipip(WEB_VIP, "web", "tagged-5"),
+            ),
+            Sent::dropped_at(
+                finish(tcp(CLIENT, VIP, 2).ack(3), &[0x55; 1341]),
+                "too_big",
+                WEB_VIP,
+                "web",
+                Some("tagged-5"),
+            ),
+        ],
+    );
+    case.outer.source = ([198, 18, 0, 2], 32);
+    case
+}
+
+fn vlan() -> Case {
+    let web = web_at("tagged-5", "198.18.0.5", "");
+    let to = |frame| Sent::new(frame, Expected::ipip(WEB_VIP, "web", "tagged-5"));
+    let ask = arp(1, [198, 18, 0, 5], [198, 18, 0, 2], [0xff; 6]);
+    let mut case = Case::new(
+        "vlan",
+        "A tagged port takes its own tag only, also below a service tag (QinQ) and whatever the \
+         priority, and writes it on the way out; answers keep the tags of the question.",
+        config(&[TAGGED_PORT, &web]),
+        vec![
+            to(tagged(&syn(), &[(0x8100, 100)])),
+            to(tagged(&syn(), &[(0x8100, 0x6000 | 100)])),
+            to(tagged(&syn(), &[(0x88a8, 7), (0x8100, 100)])),
+            Sent::new(tagged(&ask, &[(0x8100, 100)]), Expected::of("reply", vec![Out::Arp])),
+            Sent::dropped(syn(), "other_vlan"),
+            Sent::dropped(tagged(&syn(), &[(0x8100, 101)]), "other_vlan"),
+            Sent::dropped(tagged(&syn(), &[(0x8100, 100), (0x8100, 101)]), "other_vlan"),
+            Sent::dropped(
+                tagged(&syn(), &[(0x88a8, 1), (0x88a8, 2), (0x8100, 100)]),
+                "unknown_ethertype",
+            ),
+            Sent::dropped(tagged(&syn(), &[(0x8100, 100)])[..16].to_vec(), "frame_too_short"),
+        ],
+    );
+    case.outer.source = ([198, 18, 0, 2], 32);
+    case
+}
+
+/// Without a `mac` replay takes frames for any station; the node answers from a fixed address.
+fn any_mac() -> Case {
+    let port = PORT.replace("mac = \"02:00:00:00:00:02\"\naddresses", "addresses");
+    let mut frame = syn();
+    frame[..6].copy_from_slice(&[0x9c, 0xdc, 0x71, 1, 2, 3]);
+    Case::new(
+        "any-mac",
+        "In a replay a port without a configured address takes frames for any station, so that a \
+         capture from elsewhere can be replayed.",
+        config(&[&port, WEB]),
+        vec![Sent::web(frame), Sent::web(syn())],
+    )
+}

@@ -1,0 +1,330 @@
+//! The golden cases: what is sent, and what must come of each packet.
+//!
+//! A case is written down twice and independently: here, as packets made in code with the
+//! outcome that the contract asks for, and in its folder, as the bytes that once came out. The
+//! test holds the program to both. One configuration and the frames of one node serve most
+//! cases; what differs is in the case.
+
+mod answers;
+mod drops;
+mod flows;
+pub(crate) mod judge;
+mod links;
+mod neighbours;
+mod vips;
+
+use etherparse::{IpHeaders, Ipv4Header, PacketBuilder};
+
+use crate::support::{GATEWAY_MAC, NODE_MAC, START};
+
+/// A golden case; its folder is `tests/golden/NAME`.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// The README: what the case shows.
+    pub(crate) sentence: &'static str,
+    pub(crate) config: String,
+    pub(crate) sent: Vec<Sent>,
+    /// Other configurations, and the packet before which each takes effect.
+    pub(crate) reloads: Vec<(usize, String)>,
+    /// What outer headers look like.
+    pub(crate) outer: Outer,
+}
+
+/// A packet and what must come of it.
+#[derive(Clone)]
+pub(crate) struct Sent {
+    /// Nanoseconds since 1970.
+    pub(crate) time: u64,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) expected: Expected,
+}
+
+/// A line of `replay --json`, and the packets that go out.
+#[derive(Clone)]
+pub(crate) struct Expected {
+    pub(crate) verdict: &'static str,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) vip: Option<&'static str>,
+    pub(crate) pool: Option<&'static str>,
+    pub(crate) backend: Option<&'static str>,
+    pub(crate) outputs: Vec<Out>,
+}
+
+/// A packet that goes out.
+#[derive(Clone, Debug)]
+pub(crate) enum Out {
+    /// The packet sent as number `of` (`None`: this one) in an outer header to a backend.
+    Ipip { of: Option<usize>, backend: &'static str },
+    /// As above, the IP packet as it was.
+    L2dsr { backend: &'static str },
+    /// The answer to this ping.
+    Echo,
+    /// The answer to this ARP request, from the address that was asked for.
+    Arp,
+    /// The answer to this straggler.
+    Reset,
+    /// An ARP request of the node's, for this address.
+    ArpRequest { target: [u8; 4], to: [u8; 6] },
+}
+
+/// What outer headers of a case look like.
+#[derive(Clone, Copy)]
+pub(crate) struct Outer {
+    /// The prefix of the source, and its length.
+    pub(crate) source: ([u8; 4], u8),
+    pub(crate) dont_fragment: bool,
+    pub(crate) time_to_live: u8,
+}
+
+/// Where a backend is, for all cases.
+pub(crate) struct Place {
+    pub(crate) address: [u8; 4],
+    /// Link address of the way there.
+    pub(crate) mac: [u8; 6],
+    pub(crate) vlan: Option<u16>,
+}
+
+/// The place of a backend by its name.
+pub(crate) fn place(backend: &str) -> Place {
+    let number: u8 = backend.rsplit('-').next().unwrap().parse().unwrap();
+    match backend.split('-').next().unwrap() {
+        // Behind the gateway.
+        "host" => Place { address: [10, 0, 0, number], mac: GATEWAY_MAC, vlan: None },
+        // On the link, each with a link address of its own.
+        "near" => {
+            Place { address: [192, 0, 2, number], mac: [0x02, 0, 0, 0, 0x10, number], vlan: None }
+        }
+        // On the tagged link.
+        "tagged" => Place {
+            address: [198, 18, 0, number],
+            mac: [0x02, 0, 0, 0, 0x20, number],
+            vlan: Some(100),
+        },
+        other => panic!("no place for {other}"),
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        flows::cases(),
+        answers::cases(),
+        vips::cases(),
+        links::cases(),
+        neighbours::cases(),
+        drops::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The port of most cases: untagged, its gateway known.
+pub(crate) const PORT: &str = r#"[[port]]
+name = "uplink"
+device = "net_tap0,iface=weir0"
+mac = "02:00:00:00:00:02"
+addresses = ["192.0.2.2/24"]
+gateways = ["192.0.2.1"]
+neighbors = [{ address = "192.0.2.1", mac = "02:00:00:00:00:01" }]
+"#;
+
+/// One pool of one backend, and one VIP: what becomes of a packet does not hang on a hash.
+pub(crate) const WEB: &str = r#"[[pool]]
+id = "web"
+hash_secret = "000102030405060708090a0b0c0d0e0f"
+
+  [[pool.backend]]
+  id = "host-1"
+  address = "10.0.0.1"
+
+[[vip]]
+address = "203.0.113.1"
+port = 80
+protocol = "tcp"
+pool = "web"
+"#;
+
+/// The name of that VIP.
+pub(crate) const WEB_VIP: &str = "203.0.113.1:80/tcp";
+/// Its address and port.
+pub(crate) const VIP: ([u8; 4], u16) = ([203, 0, 113, 1], 80);
+/// A client.
+pub(crate) const CLIENT: ([u8; 4], u16) = ([198, 51, 100, 7], 40_000);
+
+/// A configuration of these parts. Few flows: the table is allocated at each run.
+pub(crate) fn config(parts: &[&str]) -> String {
+    let mut text = String::from("[conntrack]\nflows = 1000\n");
+    for part in parts {
+        text.push('\n');
+        text.push_str(part);
+    }
+    text
+}
+
+impl Case {
+    /// A case over [`PORT`] and [`WEB`].
+    fn web(name: &'static str, sentence: &'static str, sent: Vec<Sent>) -> Self {
+        Self::new(name, sentence, config(&[PORT, WEB]), sent)
+    }
+
+    fn new(name: &'static str, sentence: &'static str, config: String, sent: Vec<Sent>) -> Self {
+        let outer = Outer { source: ([192, 0, 2, 2], 32), dont_fragment: true, time_to_live: 64 };
+        Self { name, sentence, config, sent, reloads: Vec::new(), outer }
+    }
+
+    fn reload(mut self, packet: usize, parts: &[&str]) -> Self {
+        self.reloads.push((packet, config(parts)));
+        self
+    }
+}
+
+impl Sent {
+    fn new(frame: Vec<u8>, expected: Expected) -> Self {
+        Self { time: START, frame, expected }
+    }
+
+    /// Forwarded to `host-1` of pool `web`.
+    fn web(frame: Vec<u8>) -> Self {
+        Self::new(frame, Expected::ipip(WEB_VIP, "web", "host-1"))
+    }
+
+    fn dropped(frame: Vec<u8>, reason: &'static str) -> Self {
+        Self::new(frame, Expected::drop(reason))
+    }
+
+    /// Dropped by what comes after the VIP was found.
+    fn dropped_at(
+        frame: Vec<u8>,
+        reason: &'static str,
+        vip: &'static str,
+        pool: &'static str,
+        backend: Option<&'static str>,
+    ) -> Self {
+        let expected =
+            Expected { vip: Some(vip), pool: Some(pool), backend, ..Expected::drop(reason) };
+        Self::new(frame, expected)
+    }
+
+    /// The same, `milliseconds` after the start of the capture.
+    fn at(mut self, milliseconds: u64) -> Self {
+        self.time = START + milliseconds * 1_000_000;
+        self
+    }
+
+    /// With another packet that goes out before.
+    fn after(mut self, out: Out) -> Self {
+        self.expected.outputs.insert(0, out);
+        self
+    }
+}
+
+impl Expected {
+    fn of(verdict: &'static str, outputs: Vec<Out>) -> Self {
+        Self { verdict, reason: None, vip: None, pool: None, backend: None, outputs }
+    }
+
+    fn drop(reason: &'static str) -> Self {
+        Self { reason: Some(reason), ..Self::of("drop", Vec::new()) }
+    }
+
+    fn at_backend(
+        verdict: &'static str,
+        names: (&'static str, &'static str, &'static str),
+        outputs: Vec<Out>,
+    ) -> Self {
+        let (vip, pool, backend) = names;
+        Self {
+            vip: Some(vip),
+            pool: Some(pool),
+            backend: Some(backend),
+            ..Self::of(verdict, outputs)
+        }
+    }
+
+    fn ipip(vip: &'static str, pool: &'static str, backend: &'static str) -> Self {
+        let out = vec![Out::Ipip { of: None, backend }];
+        Self::at_backend("forward", (vip, pool, backend), out)
+    }
+
+    fn l2dsr(vip: &'static str, pool: &'static str, backend: &'static str) -> Self {
+        Self::at_backend("forward", (vip, pool, backend), vec![Out::L2dsr { backend }])
+    }
+
+    /// The line as SPEC section 17 gives it.
+    pub(crate) fn line(&self, packet: usize) -> String {
+        let text =
+            |value: Option<&str>| value.map_or("null".to_owned(), |text| format!("\"{text}\""));
+        format!(
+            "{{\"packet\":{packet},\"verdict\":\"{}\",\"reason\":{},\"vip\":{},\"pool\":{},\
+             \"backend\":{},\"outputs\":{}}}",
+            self.verdict,
+            text(self.reason),
+            text(self.vip),
+            text(self.pool),
+            text(self.backend),
+            self.outputs.len(),
+        )
+    }
+}
+
+/// A frame of any IPv4 payload; lengths, checksum and protocol come from `header` and `payload`.
+fn ipv4(header: &Ipv4Header, payload: &[u8]) -> Vec<u8> {
+    let mut header = header.clone();
+    header.set_payload_len(payload.len()).unwrap();
+    header.header_checksum = header.calc_header_checksum();
+    let mut frame = [NODE_MAC, GATEWAY_MAC].concat();
+    frame.extend([0x08, 0x00]);
+    frame.extend(header.to_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// An IPv4 header to [`VIP`], to be changed.
+fn header(protocol: u8) -> Ipv4Header {
+    Ipv4Header::new(0, 64, etherparse::IpNumber(protocol), CLIENT.0, VIP.0).unwrap()
+}
+
+/// A TCP SYN under any header.
+fn syn_under(header: Ipv4Header) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(GATEWAY_MAC, NODE_MAC)
+        .ip(IpHeaders::Ipv4(header, Default::default()))
+        .tcp(CLIENT.1, VIP.1, 1000, 64_240)
+        .syn();
+    let mut frame = Vec::new();
+    builder.write(&mut frame, &[]).unwrap();
+    frame
+}
+
+/// Changes an IP packet in its untagged frame and makes its header checksum right again.
+fn with_ip(mut frame: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let ip = &mut frame[14..];
+    change(ip);
+    let length = (usize::from(ip[0] & 0x0f) * 4).clamp(20, ip.len());
+    ip[10..12].fill(0);
+    let mut sum: u32 =
+        ip[..length].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    ip[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    frame
+}
+
+/// Puts tags between addresses and ethertype: protocol identifier and VLAN identifier of each.
+fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
+    let mut bytes = frame[..12].to_vec();
+    for (protocol, identifier) in tags {
+        bytes.extend(protocol.to_be_bytes());
+        bytes.extend(identifier.to_be_bytes());
+    }
+    bytes.extend(&frame[12..]);
+    bytes
+}
+
+/// Fills up to the 60 bytes that Ethernet asks for, with bytes that must not get through.
+fn padded(mut frame: Vec<u8>) -> Vec<u8> {
+    let length = frame.len().max(60);
+    frame.resize(length, 0xee);
+    frame
+}

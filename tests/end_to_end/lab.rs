@@ -1,0 +1,238 @@
+//! A lab with a node in it, taken down when it goes out of scope, whatever happened.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The VIP of every lab.
+pub(crate) const VIP: &str = "203.0.113.1";
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// One lab. Field order matters: the lock is released last.
+pub(crate) struct Lab {
+    name: String,
+    folder: PathBuf,
+    node: Option<Child>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Whether this test can run at all.
+pub(crate) fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
+    if !root {
+        eprintln!("not root: this test makes network namespaces, and is left out");
+    }
+    root
+}
+
+/// Runs a script of the repository.
+pub(crate) fn script(name: &str, arguments: &[&str]) -> Output {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
+    Command::new(path).arg_all(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+trait ArgAll {
+    fn arg_all(&mut self, arguments: &[&str]) -> &mut Self;
+}
+
+impl ArgAll for Command {
+    fn arg_all(&mut self, arguments: &[&str]) -> &mut Self {
+        for argument in arguments {
+            self.arg(argument);
+        }
+        self
+    }
+}
+
+/// Asks until there is an answer, for at most `seconds`.
+pub(crate) fn wait_for<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {seconds} s for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Lab {
+    /// Makes a lab with the given options of `lab.sh up`; no node runs in it yet.
+    pub(crate) fn up(options: &[&str]) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let name = format!("e2e-{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        fs::create_dir_all(&folder).unwrap();
+        let lab = Self { name, folder, node: None, _turn: turn };
+        lab.run("up", options);
+        lab
+    }
+
+    /// Runs a subcommand of `lab.sh`; it must succeed.
+    pub(crate) fn run(&self, command: &str, arguments: &[&str]) -> String {
+        let output = script("lab.sh", &[&[command, &self.name], arguments].concat());
+        assert!(output.status.success(), "lab.sh {command}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs a command on a host of the lab.
+    pub(crate) fn on(&self, host: &str, command: &[&str]) -> Output {
+        script("lab.sh", &[&["exec", &self.name, host], command].concat())
+    }
+
+    /// A command on a host, started and not waited for.
+    pub(crate) fn start(&self, host: &str, command: &[&str]) -> Child {
+        // Straight into the namespace, so that the child is the command itself.
+        let namespace = format!("weir-{}-{host}", self.name);
+        Command::new("ip")
+            .args(["netns", "exec", &namespace])
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// The lab's configuration.
+    pub(crate) fn config(&self, options: &[&str]) -> String {
+        self.run("config", options)
+    }
+
+    /// Where the node's configuration is kept.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.folder.join("weir.toml")
+    }
+
+    /// Starts the node and waits until it is ready.
+    pub(crate) fn start_node(&mut self, config: &str) {
+        fs::write(self.config_path(), config).unwrap();
+        let log = fs::File::create(self.log_path()).unwrap();
+        let namespace = format!("weir-{}-node", self.name);
+        let node = Command::new("ip")
+            .args(["netns", "exec", &namespace, env!("CARGO_BIN_EXE_weir"), "run"])
+            .arg(self.config_path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.node = Some(node);
+        self.run("attach", &[]);
+        wait_for("the node to be ready", 30, || {
+            let gone = self.node.as_mut().and_then(|node| node.try_wait().unwrap());
+            assert!(gone.is_none(), "the node ended: {gone:?}\n{}", self.log());
+            (self.get_status("/readyz").0 == "200").then_some(())
+        });
+    }
+
+    /// Writes another configuration and has the node read it.
+    pub(crate) fn reload(&self, config: &str) {
+        fs::write(self.config_path(), config).unwrap();
+        let before = self.metric("weir_reloads_total{result=\"applied\"}");
+        self.signal("-HUP");
+        wait_for("the reload", 5, || {
+            (self.metric("weir_reloads_total{result=\"applied\"}") > before).then_some(())
+        });
+    }
+
+    /// Sends the node a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        // `ip netns exec` has become the program itself: the same process.
+        let pid = self.node.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Ends the node with a signal, and waits for it.
+    pub(crate) fn stop_node(&mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        let mut node = self.node.take().unwrap();
+        wait_for("the node to end", 10, || node.try_wait().unwrap()).code()
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.folder.join("weir.log")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Asks the node's admin interface: status and body.
+    pub(crate) fn get_status(&self, path: &str) -> (String, String) {
+        let url = format!("http://127.0.0.1:9180{path}");
+        let output = self
+            .on("node", &["curl", "-s", "--max-time", "12", "-w", "\n%{http_code}", &url]);
+        let answer = text(&output.stdout);
+        let (body, status) = answer.rsplit_once('\n').unwrap_or(("", "000"));
+        (status.to_owned(), body.to_owned())
+    }
+
+    /// A page of the admin interface.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let (status, body) = self.get_status(path);
+        assert_eq!(status, "200", "{path}: {body}");
+        body
+    }
+
+    pub(crate) fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path)).unwrap()
+    }
+
+    /// The sum of all samples whose line begins like this.
+    pub(crate) fn metric(&self, prefix: &str) -> u64 {
+        self.get("/metrics")
+            .lines()
+            .filter(|line| line.starts_with(prefix))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum::<f64>() as u64
+    }
+
+    /// `count` requests, each on a connection of its own: the backend that answered each with
+    /// 200. A failed request is an `Err` with curl's words.
+    pub(crate) fn requests(&self, count: usize) -> Vec<Result<String, String>> {
+        let url = format!("http://{VIP}/?n=[1-{count}]");
+        let output = self.on(
+            "client",
+            &[
+                "curl", "-s", "--no-progress-meter", "--parallel", "--parallel-max", "8",
+                "--max-time", "15", "-H", "Connection: close", "-o", "/dev/null", "-w",
+                "%{http_code} %header{x-backend} %{errormsg}\n", &url,
+            ],
+        );
+        let answers: Vec<_> = text(&output.stdout)
+            .lines()
+            .map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+                ["200", backend] => Ok(backend.to_owned()),
+                _ => Err(line.to_owned()),
+            })
+            .collect();
+        assert_eq!(answers.len(), count, "one answer a request");
+        answers
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the node's log:\n{}", self.log());
+        }
+        let _ = script("lab.sh", &["down", &self.name]);
+        if let Some(mut node) = self.node.take() {
+            let _ = node.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,10 @@
+//! End to end: the real program on real DPDK ports, a kernel client, nginx backends, all in network
+//! namespaces (`scripts/lab.sh` draws the picture).
+//!
+//! Needs root; without it each test says so and does nothing. The tests run one at a time: the
+//! machine has few cores, and each has a node of its own.
+
+mod affinity;
+mod lab;
+mod ports;
+mod starting;

@@ -1,0 +1,217 @@
+//! `weir explain` tells what `weir replay` does: each step with the values at hand.
+
+mod support;
+
+use std::path::PathBuf;
+
+use support::{Packet, START, finish, replay, scratch, tcp, weir};
+
+const CONFIG: &str = r#"
+[[port]]
+name = "uplink"
+device = "net_tap0"
+mac = "02:00:00:00:00:02"
+addresses = ["192.0.2.2/24"]
+gateways = ["192.0.2.1"]
+neighbors = [{ address = "192.0.2.1", mac = "02:00:00:00:00:01" }]
+
+[conntrack]
+flows = 1000
+
+[[pool]]
+id = "web"
+hash_secret = "000102030405060708090a0b0c0d0e0f"
+table_size = 1009
+
+  [[pool.backend]]
+  id = "host-1"
+  address = "10.0.0.1"
+
+  [[pool.backend]]
+  id = "host-2"
+  address = "10.0.0.2"
+
+  [[pool.backend]]
+  id = "host-3"
+  address = "10.0.0.3"
+  state = "drain"
+
+[[pool]]
+id = "near"
+forwarding = "l2dsr"
+hash_secret = "000102030405060708090a0b0c0d0e0f"
+
+  [[pool.backend]]
+  id = "near-1"
+  address = "192.0.2.21"
+
+[[pool]]
+id = "empty"
+hash_secret = "000102030405060708090a0b0c0d0e0f"
+
+[[vip]]
+address = "203.0.113.0/28"
+port = "any"
+protocol = "any"
+pool = "web"
+
+[[vip]]
+address = "203.0.113.1"
+port = 80
+protocol = "tcp"
+pool = "web"
+
+[[vip]]
+address = "203.0.113.2"
+port = "8000-8099"
+protocol = "udp"
+pool = "near"
+
+[[vip]]
+address = "203.0.113.3"
+port = 80
+protocol = "tcp"
+pool = "empty"
+
+[[vip]]
+address = "198.18.0.1"
+port = 80
+protocol = "tcp"
+pool = "web"
+"#;
+
+fn config(name: &str) -> PathBuf {
+    let path = scratch(name).join("config.toml");
+    std::fs::write(&path, CONFIG).unwrap();
+    path
+}
+
+/// The story, with the label's blanks and line breaks folded into single blanks.
+fn explain(test: &str, arguments: &[&str]) -> String {
+    let config = config(&format!("explain-{test}"));
+    let config = config.display().to_string();
+    let output = weir(&[&["explain", &config][..], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[track_caller]
+fn assert_told(story: &str, wanted: &[&str]) {
+    let mut rest = story;
+    for text in wanted {
+        let Some(at) = rest.find(text) else { panic!("no {text:?} (in this order) in\n{story}") };
+        rest = &rest[at..];
+    }
+}
+
+#[test]
+fn a_forwarded_packet_is_told_from_its_bytes_to_its_bytes() {
+    let story = explain("forwarded", &["--src", "198.51.100.7:40000", "--dst", "203.0.113.1:80"]);
+    assert_told(
+        &story,
+        &[
+            "198.51.100.7:40000 -> 203.0.113.1:80 tcp [SYN], at port \"uplink\"",
+            "sound: 14 bytes of link header",
+            "SYN: opens a connection",
+            "VIP 203.0.113.1:80/tcp, of pool \"web\": exact address, exact port, exact protocol",
+            "it wins over 203.0.113.0/28:any/any (shorter prefix)",
+            "conntrack no entry",
+            "state syn_recv, forgotten after 30 s",
+            "hash 0x",
+            "SipHash-2-4",
+            "slot ",
+            " of 1009 ",
+            "table digest ",
+            "backend host-",
+            "weight 100, which gives it 50",
+            "not in the table: host-3 (draining)",
+            "next hop gateway 192.0.2.1",
+            "link address 02:00:00:00:00:01, from the port's neighbors",
+            "verdict forwarded",
+            "conntrack now has the flow: syn_recv",
+            "outer IPv4 version 4",
+            "don't fragment set",
+            "time to live 64",
+            "protocol 4 (IPv4 in IPv4)",
+            "(right) source 192.0.2.2 destination 10.0.0.",
+            "inner IPv4",
+            "time to live 63",
+            "source 198.51.100.7 destination 203.0.113.1",
+            "time to live 64 -> 63",
+            "2 bytes changed",
+            "0000 02 00 00 00 00 01 02 00 00 00 00 02 08 00 45 00",
+        ],
+    );
+}
+
+#[test]
+fn the_backend_told_is_the_one_that_replay_sends_to() {
+    let folder = scratch("explain-and-replay");
+    let path = folder.join("config.toml");
+    std::fs::write(&path, CONFIG).unwrap();
+    let ports = 40_000u16..40_012;
+    let vip = ([203, 0, 113, 1], 80);
+    let packets: Vec<Packet> = ports
+        .clone()
+        .map(|port| finish(tcp(([198, 51, 100, 7], port), vip, 1).syn(), &[]))
+        .map(|bytes| Packet { time: START, bytes })
+        .collect();
+    for (port, line) in ports.zip(replay(&folder, &path, &packets, &[])) {
+        let source = format!("198.51.100.7:{port}");
+        let story = explain("as-replay", &["--src", &source, "--dst", "203.0.113.1:80"]);
+        assert_told(&story, &[&format!("backend {} at ", line.backend.unwrap()), "forwarded"]);
+    }
+}
+
+#[test]
+fn flags_decide_what_is_remembered() {
+    let with = |flags| {
+        let there = ["--src", "198.51.100.7:1", "--dst", "203.0.113.1:80"];
+        explain("flags", &[&there[..], &["--flags", flags]].concat())
+    };
+    assert_told(
+        &with("ack"),
+        &["tcp [ACK]", "open connection", "established, forgotten after 300"],
+    );
+    assert_told(&with("psh,ack"), &["now has the flow: established"]);
+    assert_told(&with("fin,ack"), &["FIN: the client has no more to send", "fin_wait"]);
+    let reset = with("rst");
+    assert_told(&reset, &["RST: the client aborts", "no entry is made", "verdict forwarded"]);
+    assert!(!reset.contains("now has the flow"));
+}
+
+#[test]
+fn an_unknown_neighbour_is_told_and_the_packet_held() {
+    let arguments = ["--src", "198.51.100.7:5", "--dst", "203.0.113.2:8050", "--proto", "udp"];
+    assert_told(
+        &explain("held", &arguments),
+        &[
+            "VIP 203.0.113.2:8000-8099/udp, of pool \"near\": exact address, port in its range",
+            "state udp, forgotten after 60 s",
+            "next hop 192.0.2.21 itself, on the link of port \"uplink\"",
+            "link address not known",
+            "l2dsr: only the link header is rewritten",
+            "verdict held",
+        ],
+    );
+}
+
+#[test]
+fn every_way_to_be_dropped_says_why() {
+    let drop = |test: &str, src: &str, dst: &str, wanted: &[&str]| {
+        assert_told(&explain(test, &["--src", src, "--dst", dst]), wanted);
+    };
+    let client = "198.51.100.7:5";
+    drop("no-vip", client, "203.0.113.99:80", &["is no VIP's address", "no_vip"]);
+    drop(
+        "no-port",
+        client,
+        "198.18.0.1:81",
+        &["is a VIP's address, but not with port 81/tcp: there is 198.18.0.1:80/tcp", "no_vip"],
+    );
+    drop("own", client, "192.0.2.2:22", &["is the node's own", "no_exception_path"]);
+    drop("empty", client, "203.0.113.3:80", &["slot none", "dropped, counted as no_backend"]);
+    drop("martian", "127.0.0.1:5", "203.0.113.1:80", &["parse unsound", "martian_source"]);
+    drop("land", "203.0.113.1:5", "203.0.113.1:80", &["land", "are the same"]);
+}
