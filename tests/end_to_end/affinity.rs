@@ -36,8 +36,16 @@ fn with_backend(config: &str, id: &str, change: impl Fn(&str) -> String) -> Stri
 
 fn start_downloads(lab: &Lab) -> Vec<Child> {
     let url = format!("http://{VIP}/slow");
-    let arguments =
-        ["curl", "-s", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code} %{size_download}"];
+    let arguments = [
+        "curl",
+        "-s",
+        "--max-time",
+        "60",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code} %{size_download}",
+    ];
     let downloads: Vec<Child> = (0..DOWNLOADS)
         .map(|_| lab.start("client", &[&arguments[..], &[url.as_str()]].concat()))
         .collect();
@@ -212,10 +220,9 @@ fn a_bad_reload_changes_nothing_and_says_why() {
     let lab = lab_with_downloads(&["--backends", "2"]);
     let good = fs::read_to_string(lab.config_path()).unwrap();
     let bad = good.replace("drain_seconds = 60", "drian_seconds = 60");
-    for (config, expected) in [
-        (bad, "drian_seconds"),
-        (good.replace("flows = 200000", "flows = 100000"), "flows"),
-    ] {
+    for (config, expected) in
+        [(bad, "drian_seconds"), (good.replace("flows = 200000", "flows = 100000"), "flows")]
+    {
         fs::write(lab.config_path(), config).unwrap();
         let before = lab.metric("weir_reloads_total{result=\"refused\"}");
         lab.signal("-HUP");

@@ -173,8 +173,8 @@ impl Lab {
     /// Asks the node's admin interface: status and body.
     pub(crate) fn get_status(&self, path: &str) -> (String, String) {
         let url = format!("http://127.0.0.1:9180{path}");
-        let output = self
-            .on("node", &["curl", "-s", "--max-time", "12", "-w", "\n%{http_code}", &url]);
+        let output =
+            self.on("node", &["curl", "-s", "--max-time", "12", "-w", "\n%{http_code}", &url]);
         let answer = text(&output.stdout);
         let (body, status) = answer.rsplit_once('\n').unwrap_or(("", "000"));
         (status.to_owned(), body.to_owned())
@@ -207,9 +207,21 @@ impl Lab {
         let output = self.on(
             "client",
             &[
-                "curl", "-s", "--no-progress-meter", "--parallel", "--parallel-max", "8",
-                "--max-time", "15", "-H", "Connection: close", "-o", "/dev/null", "-w",
-                "%{http_code} %header{x-backend} %{errormsg}\n", &url,
+                "curl",
+                "-s",
+                "--no-progress-meter",
+                "--parallel",
+                "--parallel-max",
+                "8",
+                "--max-time",
+                "15",
+                "-H",
+                "Connection: close",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code} %header{x-backend} %{errormsg}\n",
+                &url,
             ],
         );
         let answers: Vec<_> = text(&output.stdout)
