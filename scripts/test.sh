@@ -65,6 +65,11 @@ check "Formatting" cargo fmt --all --check
 check "Shell scripts" lint_shell_scripts
 check "Lints" cargo clippy --workspace --all-targets -- -D warnings
 count_tests "Tests" cargo test --workspace --no-fail-fast
+# The same publish.rs, under every interleaving that the memory model allows (a workspace of its
+# own: see dataplane/loom/Cargo.toml).
+count_tests "Publication under loom" env RUSTFLAGS="--cfg crossbeam_loom" \
+    CARGO_TARGET_DIR="$(target_directory)/loom" \
+    cargo test --release --manifest-path dataplane/loom/Cargo.toml
 check "The lab" "$here/lab/selftest.sh"
 
 if ((${#complaints[@]})); then

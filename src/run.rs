@@ -5,8 +5,8 @@
 //! configuration, SIGINT and SIGTERM end the node).
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -148,11 +148,7 @@ fn open_devices(eal: &Eal, config: &Config) -> anyhow::Result<Vec<Device>> {
 
 /// One pool for each worker: buffers of all ports come from it, so that a queue frees to one
 /// pool only.
-fn create_pools(
-    config: &Config,
-    devices: &[Device],
-    workers: u16,
-) -> anyhow::Result<Vec<Mempool>> {
+fn create_pools(config: &Config, devices: &[Device], workers: u16) -> anyhow::Result<Vec<Mempool>> {
     let frame_bytes = devices.iter().map(Device::frame_bytes).max().unwrap_or(0);
     let descriptors: u32 = config
         .ports
@@ -201,12 +197,8 @@ fn start_workers(
     for ((number, ports), core) in (0u16..).zip(queues).zip(&config.dpdk.worker_cores) {
         let parts = node.add_worker();
         let layout = Memory::layout(flows)?;
-        let region = HugeMemory::zeroed(
-            "the conntrack table",
-            layout.size(),
-            64,
-            memory::numa_node(*core),
-        )?;
+        let region =
+            HugeMemory::zeroed("the conntrack table", layout.size(), 64, memory::numa_node(*core))?;
         let mut worker = Worker::new(WorkerOptions {
             ports,
             reader: parts.reader,
@@ -218,8 +210,8 @@ fn start_workers(
             counters: parts.handle.counters,
         });
         let (clock, stop, core) = (clock.clone(), Arc::clone(stop), usize::from(*core));
-        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(
-            move || {
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
                     warn!(core, "worker is not bound to its core");
                 }
@@ -227,8 +219,7 @@ fn start_workers(
                     Ok(_registration) => worker.run(&clock, idle, &stop),
                     Err(error) => error!(%error, "worker did not start"),
                 }
-            },
-        )?;
+            })?;
         threads.push(thread);
     }
     Ok(threads)

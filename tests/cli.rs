@@ -82,7 +82,11 @@ fn every_bad_configuration_is_named_by_line_and_key() {
         ),
         ("wrong-type", GOOD.replace("port = 80", "port = [80]"), &["port = ", ":21"]),
         ("overlapping-vips", format!("{GOOD}\n[[vip]]{vip}"), &["203.0.113.1", "27"]),
-        ("duplicate-backend", GOOD.replace("\n[[vip]]", backend), &["host-1", "already the id", ":20"]),
+        (
+            "duplicate-backend",
+            GOOD.replace("\n[[vip]]", backend),
+            &["host-1", "already the id", ":20"],
+        ),
         (
             "composite-table-size",
             GOOD.replace("id = \"web\"\n", "id = \"web\"\ntable_size = 65536\n"),
