@@ -164,7 +164,7 @@ pub fn echo<B: Buffer>(
     let frame = packet.data_mut();
     let datagram = frame.get_mut(link_length..).ok_or(DropReason::BadIcmp)?;
     let message = datagram.get_mut(header_length..).ok_or(DropReason::BadIcmp)?;
-    let (icmp, _) = IcmpHeader::parse_mut(message).ok_or(DropReason::BadIcmp)?;
+    let (icmp, data) = IcmpHeader::parse_mut(message).ok_or(DropReason::BadIcmp)?;
     if icmp.message_type != IcmpType::ECHO_REQUEST {
         return Err(DropReason::IcmpUnsupported);
     }
@@ -173,6 +173,11 @@ pub fn echo<B: Buffer>(
     }
     if !icmp.turn_echo_request_into_reply() {
         return Err(DropReason::IcmpUnsupported);
+    }
+    // RFC 1624 section 3: an update cannot tell the two zeroes of one's complement apart. They
+    // differ for a message of nothing but zeroes, whose checksum is 0xffff.
+    if icmp.checksum.get() == 0 && icmp.rest_of_header == [0; 4] && data.iter().all(|b| *b == 0) {
+        icmp.checksum = U16::new(0xffff);
     }
     // RFC 792: "the source and destination addresses are simply reversed". Their sum is the
     // same; the time to live starts anew.

@@ -9,10 +9,14 @@ const NODE: [u8; 4] = [192, 0, 2, 2];
 const NEIGHBOUR: [u8; 4] = [192, 0, 2, 9];
 
 fn ping(target: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    ping_of((0x1234, 7), target, payload)
+}
+
+fn ping_of((id, sequence): (u16, u16), target: [u8; 4], payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     PacketBuilder::ethernet2(GATEWAY_MAC, NODE_MAC)
         .ipv4(CLIENT.0, target, 3)
-        .icmpv4_echo_request(0x1234, 7)
+        .icmpv4_echo_request(id, sequence)
         .write(&mut frame, payload)
         .unwrap();
     frame
@@ -43,6 +47,9 @@ pub(super) fn cases() -> Vec<Case> {
                 echo(ping(VIP.0, b"abcdefgh")),
                 echo(ping(VIP.0, b"odd")),
                 echo(ping(VIP.0, &[])),
+                // The reply is all zeroes: its checksum is 0xffff, not 0.
+                echo(ping_of((0, 0), VIP.0, &[0; 16])),
+                echo(ping_of((0, 0), VIP.0, &[0xff; 2])),
                 echo(padded(ping(VIP.0, b"x"))),
                 echo(ping(NODE, &[0x61; 1472])),
                 Sent::dropped(ping([203, 0, 113, 2], b"abcdefgh"), "no_vip"),
