@@ -4,5 +4,6 @@
 #![allow(dead_code, unused_imports, reason = "each test program uses a part of this")]
 
 pub(crate) mod packets;
+pub(crate) mod pipeline;
 pub(crate) mod pooled;
 pub(crate) mod world;

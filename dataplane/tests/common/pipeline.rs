@@ -1,0 +1,460 @@
+//! Bytes to verdicts: the body of the fuzz target, also run by plain tests.
+//!
+//! The input is a sequence of records, each a frame that arrives at one of two ports after some
+//! time; a record may also publish another version of the tables before it. The real worker
+//! takes it from there, and what comes of each frame is judged here with arithmetic of its own.
+//!
+//! ```text
+//!  0       1       2       4
+//! +-------+-------+-------+----------------
+//! | flags | step  |length | frame ...          length is big-endian; a cut frame is a frame
+//! +-------+-------+-------+----------------
+//! flags: 0x01 port; 0x02 repair the checksums; 0x80 publish version (flags >> 4 & 3) first
+//! step: milliseconds, squared
+//! ```
+
+use std::sync::Arc;
+
+use conntrack::Table;
+use dataplane::buffer::{Buffer, Frame};
+use dataplane::counters::WorkerCounters;
+use dataplane::link::{Command, FlowFilter, WorkerLink};
+use dataplane::port::memory::MemoryPort;
+use dataplane::publish::Publisher;
+use dataplane::tables::{BackendState, Forwarding, Tables};
+use dataplane::verdict::{DropReason, Verdict};
+use dataplane::vip::{VipPorts, VipProtocol};
+use dataplane::worker::{Worker, WorkerOptions};
+
+use super::world::{
+    GATEWAY_MAC, NODE_MAC, OUTER_TTL, PoolSpec, VLAN, World, backend, source_at, vip,
+};
+
+/// Length of a record's head.
+const HEAD: usize = 4;
+/// Longest frame that is put in.
+const LONGEST: usize = 2_000;
+/// Flows of the worker's table: few, so that an input can fill it.
+const FLOWS: usize = 64;
+/// Versions of the tables.
+const VERSIONS: u32 = 4;
+
+/// One record of an input.
+pub(crate) fn record(
+    port: u8,
+    repair: bool,
+    version: Option<u8>,
+    step: u8,
+    frame: &[u8],
+) -> Vec<u8> {
+    let publish = version.map_or(0, |version| 0x80 | (version & 3) << 4);
+    let flags = port & 1 | u8::from(repair) << 1 | publish;
+    let [high, low] = (frame.len() as u16).to_be_bytes();
+    [&[flags, step, high, low], frame].concat()
+}
+
+/// What an input did, for tests that must not be about nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) forwarded: u64,
+    pub(crate) replied: u64,
+    pub(crate) held: u64,
+    pub(crate) resets: u64,
+    pub(crate) dropped: u64,
+    /// Everything that went out, in order.
+    pub(crate) sent: Vec<(usize, Vec<u8>)>,
+}
+
+/// Tables, counters and queues, made once: they are large.
+pub(crate) struct Pipeline {
+    worlds: Vec<(World, Tables)>,
+    counters: Arc<WorkerCounters>,
+    link: Arc<WorkerLink>,
+}
+
+/// A packet that is on its way through.
+struct Waiting {
+    ip: Vec<u8>,
+    backend: u32,
+}
+
+/// One input's run.
+struct Run<'a> {
+    pipeline: &'a Pipeline,
+    publisher: Publisher<Tables>,
+    worker: Worker<MemoryPort>,
+    version: usize,
+    now_ms: u64,
+    held: Vec<Waiting>,
+    before: Totals,
+    received: u64,
+    sent: Vec<(usize, Vec<u8>)>,
+}
+
+impl Pipeline {
+    pub(crate) fn new() -> Self {
+        let worlds = (0..VERSIONS)
+            .map(|version| {
+                let world = world(version);
+                let tables = world.tables(1);
+                (world, tables)
+            })
+            .collect();
+        Self { worlds, counters: Arc::new(WorkerCounters::new()), link: WorkerLink::new() }
+    }
+
+    /// Runs one input; panics when a promise is broken.
+    pub(crate) fn run(&self, input: &[u8]) -> Done {
+        while self.link.commands.pop().is_some() {}
+        let publisher = Publisher::new(copy(&self.worlds[0].1, 1));
+        let worker = Worker::new(WorkerOptions {
+            ports: vec![MemoryPort::new(), MemoryPort::new()],
+            reader: publisher.reader(),
+            conntrack: Table::new(FLOWS).expect("a small table"),
+            hash_seed: [1, 2, 3, 4],
+            number: 0,
+            workers: 1,
+            link: Arc::clone(&self.link),
+            counters: Arc::clone(&self.counters),
+        });
+        let before = Totals::of(&self.counters);
+        let mut run = Run {
+            pipeline: self,
+            publisher,
+            worker,
+            version: 0,
+            now_ms: 1_000,
+            held: Vec::new(),
+            before,
+            received: 0,
+            sent: Vec::new(),
+        };
+        let mut rest = input;
+        while let Some((head, behind)) = rest.split_at_checked(HEAD) {
+            let length = usize::from(u16::from_be_bytes([head[2], head[3]])).min(LONGEST);
+            let (frame, behind) = behind.split_at(length.min(behind.len()));
+            run.record(head[0], head[1], frame);
+            rest = behind;
+        }
+        run.finish()
+    }
+}
+
+impl Run<'_> {
+    fn record(&mut self, flags: u8, step: u8, frame: &[u8]) {
+        self.now_ms += u64::from(step) * u64::from(step);
+        if flags & 0x80 != 0 {
+            self.version = usize::from(flags >> 4 & 3);
+            let generation = self.publisher.current().generation + 1;
+            self.publisher.publish(copy(&self.pipeline.worlds[self.version].1, generation));
+            let filter = FlowFilter { limit: 10, ..FlowFilter::default() };
+            let _ = self.pipeline.link.commands.push(Command::ShowFlows(filter));
+        }
+        let mut frame = frame.to_vec();
+        if flags & 0x02 != 0 {
+            repair(&mut frame);
+        }
+        let port = usize::from(flags & 1);
+        self.worker.port_mut(port).expect("two ports").push(Frame::new(&frame));
+        self.received += 1;
+        self.worker.poll(self.now_ms * 1_000_000);
+        self.judge(port, &frame);
+        while self.pipeline.link.flows.pop().is_some() {}
+        while self.pipeline.link.seen.pop().is_some() {}
+        self.publisher.reclaim();
+    }
+
+    /// Judges the frame's outcome and everything that has just gone out.
+    fn judge(&mut self, port: usize, frame: &[u8]) {
+        let [outcome] = self.worker.last_outcomes() else { panic!("one packet, one outcome") };
+        let outcome = *outcome;
+        let mut current = None;
+        match outcome.verdict {
+            Verdict::Forward | Verdict::Hold => {
+                let waiting = Waiting { ip: ip_packet(frame).to_vec(), backend: outcome.backend };
+                if outcome.verdict == Verdict::Hold {
+                    self.held.push(waiting);
+                } else {
+                    current = Some(waiting);
+                }
+            }
+            Verdict::Reply | Verdict::Host | Verdict::Drop(_) => {}
+        }
+        let mut replies = usize::from(outcome.verdict == Verdict::Reply);
+        for index in 0..2 {
+            let sent = self.worker.port_mut(index).map(MemoryPort::take_sent).unwrap_or_default();
+            for output in sent {
+                let output = output.data().to_vec();
+                if replies > 0 && index == port && is_reply(&output, frame) {
+                    replies -= 1;
+                } else if current.as_ref().is_some_and(|p| self.fits(p, index, &output)) {
+                    current = None;
+                } else {
+                    let at = self.held.iter().position(|packet| self.fits(packet, index, &output));
+                    let at = at.unwrap_or_else(|| panic!("nobody's packet: {output:02x?}"));
+                    self.held.remove(at);
+                }
+                self.sent.push((index, output));
+            }
+        }
+        assert!(current.is_none(), "forwarded, and not sent as it must be");
+        assert_eq!(replies, 0, "answered, and not sent as it must be");
+        self.check_counters();
+    }
+
+    /// Is `output` this packet, on its way to its backend?
+    fn fits(&self, packet: &Waiting, port: usize, output: &[u8]) -> bool {
+        let world = &self.pipeline.worlds[self.version].0;
+        let Some(backend) = world.backends.get(packet.backend as usize) else { return false };
+        let pool = &world.pools[backend.pool as usize];
+        let mut link = [backend.mac.unwrap_or_default().0, NODE_MAC.0].concat();
+        if backend.port == 1 {
+            link.extend([0x81, 0x00, (VLAN >> 8) as u8, VLAN as u8]);
+        }
+        link.extend([0x08, 0x00]);
+        let Some(ip) = output.strip_prefix(&link[..]) else { return false };
+        if port != usize::from(backend.port) {
+            return false;
+        }
+        if pool.forwarding == Forwarding::L2dsr {
+            return ip == packet.ip;
+        }
+        let Some((outer, inner)) = ip.split_at_checked(20) else { return false };
+        let source = u32::from_be_bytes([outer[12], outer[13], outer[14], outer[15]]);
+        let prefix = match pool.entropy {
+            0 => u32::from(source_at(backend.port)),
+            _ => 0xac10_0000,
+        };
+        let mut expected = packet.ip.clone();
+        expected[8] = expected[8].wrapping_sub(1);
+        expected[10..12].copy_from_slice(&inner[10..12]);
+        outer[0] == 0x45
+            && outer[1] == packet.ip[1]
+            && usize::from(u16::from_be_bytes([outer[2], outer[3]])) == ip.len()
+            && outer[6..8] == [0x40, 0]
+            && outer[8..10] == [OUTER_TTL, 4]
+            && source & !pool.entropy == prefix
+            && outer[16..20] == backend.address.octets()
+            && sums_to_zero(outer)
+            && packet.ip[8] > 1
+            && inner == expected
+            && header_is_sound(inner)
+    }
+
+    /// Every packet is counted once, and nothing is counted that was not there.
+    fn check_counters(&self) {
+        let now = Totals::of(&self.pipeline.counters);
+        let before = &self.before;
+        let since = |now: u64, before: u64| now - before;
+        assert_eq!(since(now.received, before.received), self.received);
+        let ended = since(now.forwarded, before.forwarded)
+            + since(now.replied, before.replied)
+            + since(now.host, before.host)
+            + since(now.dropped, before.dropped);
+        assert_eq!(ended + self.worker.held() as u64, self.received, "each packet has one end");
+        let sent = since(now.forwarded, before.forwarded) + since(now.replied, before.replied);
+        assert_eq!(sent, self.sent.len() as u64);
+        assert_eq!(since(now.transmitted, before.transmitted), self.sent.len() as u64);
+        assert!(self.held.len() >= self.worker.held());
+        let conntrack = self.worker.conntrack();
+        assert!(conntrack.len() <= conntrack.capacity());
+    }
+
+    fn finish(self) -> Done {
+        let now = Totals::of(&self.pipeline.counters);
+        Done {
+            forwarded: now.forwarded - self.before.forwarded,
+            replied: now.replied - self.before.replied,
+            held: now.held - self.before.held,
+            resets: now.resets - self.before.resets,
+            dropped: now.dropped - self.before.dropped,
+            sent: self.sent,
+        }
+    }
+}
+
+/// The counters that add up.
+#[derive(Clone, Copy)]
+struct Totals {
+    received: u64,
+    transmitted: u64,
+    forwarded: u64,
+    replied: u64,
+    host: u64,
+    held: u64,
+    resets: u64,
+    dropped: u64,
+}
+
+impl Totals {
+    fn of(counters: &WorkerCounters) -> Self {
+        // These two are of packets that had another end before.
+        let late = counters.drops(DropReason::TransmitFull) + counters.drops(DropReason::NoBuffer);
+        Self {
+            received: counters.received_packets.get(),
+            transmitted: counters.transmitted_packets.get(),
+            forwarded: counters.forwarded.get(),
+            replied: counters.replied.get(),
+            host: counters.host.get(),
+            held: counters.held.get(),
+            resets: counters.resets.get(),
+            dropped: counters.total_drops() - late,
+        }
+    }
+}
+
+/// The same tables as another version; the large parts are shared.
+fn copy(tables: &Tables, generation: u64) -> Tables {
+    Tables {
+        generation,
+        lookup: Arc::clone(&tables.lookup),
+        vips: Arc::clone(&tables.vips),
+        pools: Arc::clone(&tables.pools),
+        backends: tables.backends.clone(),
+        ports: Arc::clone(&tables.ports),
+    }
+}
+
+/// Four versions of one configuration: backends drain, are evicted, come back as others, and
+/// lose their next hop.
+fn world(version: u32) -> World {
+    let pool =
+        |forwarding, entropy| PoolSpec { forwarding, entropy, reselect: false, table_size: 251 };
+    let mut world = World {
+        pools: vec![
+            pool(Forwarding::Ipip, 0xffff),
+            pool(Forwarding::L2dsr, 0),
+            pool(Forwarding::Ipip, 0),
+            pool(Forwarding::Ipip, 0),
+        ],
+        backends: vec![
+            backend(0, "a", [10, 0, 0, 1], 0),
+            backend(0, "b", [10, 0, 0, 2], 1),
+            backend(0, "c", [10, 0, 0, 3], 0),
+            backend(1, "d", [192, 0, 2, 21], 0),
+            backend(1, "e", [198, 18, 0, 21], 1),
+            backend(2, "f", [10, 0, 0, 6], 0),
+        ],
+        vips: vec![
+            vip([203, 0, 113, 1], VipPorts::One(80), VipProtocol::Tcp, 0),
+            vip([203, 0, 113, 1], VipPorts::Any, VipProtocol::Udp, 1),
+            vip([203, 0, 113, 2], VipPorts::Range(80..=8080), VipProtocol::Any, 1),
+            vip([203, 0, 113, 3], VipPorts::Any, VipProtocol::Any, 2),
+            vip([203, 0, 113, 4], VipPorts::Any, VipProtocol::Any, 3),
+            vip([192, 0, 2, 100], VipPorts::Any, VipProtocol::Any, 0),
+        ],
+    };
+    world.vips[3].matches.prefix_length = 32;
+    // The next hop of "f" is known in every other version.
+    world.backends[5].mac = (version % 2 == 1).then_some(GATEWAY_MAC);
+    match version {
+        1 => world.backends[0].state = BackendState::Draining,
+        2 => {
+            world.backends[0].state = BackendState::Evicted;
+            world.backends[3].state = BackendState::Unhealthy;
+            world.backends[1].state = BackendState::Unhealthy;
+        }
+        3 => {
+            world.backends[0].generation = 1;
+            world.backends[2].weight = 0;
+            world.backends[4].state = BackendState::Gone;
+        }
+        _ => {}
+    }
+    world
+}
+
+/// The IP packet of a frame, without tags and padding; empty when there is none.
+fn ip_packet(frame: &[u8]) -> &[u8] {
+    let mut at = 12;
+    while let Some([0x81, 0x00] | [0x88, 0xa8]) = frame.get(at..at + 2) {
+        at += 4;
+    }
+    let ip = frame.get(at + 2..).unwrap_or_default();
+    let length = ip.get(2..4).map_or(0, |l| usize::from(u16::from_be_bytes([l[0], l[1]])));
+    ip.get(..length).unwrap_or_default()
+}
+
+/// Is `output` an answer to `question`: back to its sender, sound, from whom it was sent to?
+fn is_reply(output: &[u8], question: &[u8]) -> bool {
+    if output.get(..6) != question.get(6..12) || output.get(6..12) != Some(&NODE_MAC.0[..]) {
+        return false;
+    }
+    let (answer, asked) = (ip_packet(output), ip_packet(question));
+    if answer.is_empty() {
+        // ARP: the operation is a reply, and the sender is the node.
+        let at = output.len() - 28;
+        return output[at - 2..at] == [0x08, 0x06]
+            && output[at + 6..at + 8] == [0, 2]
+            && output[at + 8..at + 14] == NODE_MAC.0;
+    }
+    let header = usize::from(answer[0] & 0x0f) * 4;
+    let (addresses, message) = (&answer[12..20], &answer[header..]);
+    let sound = header_is_sound(answer)
+        && output.ends_with(answer)
+        && addresses[..4] == asked[16..20]
+        && addresses[4..] == asked[12..16];
+    sound
+        && match answer[9] {
+            1 => message[0] == 0 && sums_to_zero(message),
+            6 => message[13] & 0x04 != 0 && message.len() == 20 && tcp_sum_is_right(answer),
+            _ => false,
+        }
+}
+
+fn tcp_sum_is_right(ip: &[u8]) -> bool {
+    let segment = &ip[20..];
+    let pseudo = [&ip[12..20], &[0, 6], &(segment.len() as u16).to_be_bytes()].concat();
+    sums_to_zero(&[&pseudo[..], segment].concat())
+}
+
+fn header_is_sound(ip: &[u8]) -> bool {
+    let Some(first) = ip.first() else { return false };
+    let header = usize::from(first & 0x0f) * 4;
+    let length = ip.get(2..4).map(|l| usize::from(u16::from_be_bytes([l[0], l[1]])));
+    first >> 4 == 4 && length == Some(ip.len()) && ip.get(..header).is_some_and(sums_to_zero)
+}
+
+/// RFC 1071, the slow way.
+fn sum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0)))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+fn sums_to_zero(bytes: &[u8]) -> bool {
+    sum(bytes) == 0xffff
+}
+
+/// Makes the checksums of an IPv4 header and of an ICMP message right, so that what lies behind
+/// them is reached.
+fn repair(frame: &mut [u8]) {
+    let mut at = 12;
+    while let Some([0x81, 0x00] | [0x88, 0xa8]) = frame.get(at..at + 2) {
+        at += 4;
+    }
+    let Some(ip) = frame.get_mut(at + 2..) else { return };
+    let Some(first) = ip.first() else { return };
+    let header = usize::from(first & 0x0f) * 4;
+    if header < 20 || ip.len() < header {
+        return;
+    }
+    ip[10..12].fill(0);
+    let right = !sum(&ip[..header]);
+    ip[10..12].copy_from_slice(&right.to_be_bytes());
+    let length = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let protocol = ip[9];
+    if let Some(message) = ip.get_mut(header..length)
+        && protocol == 1
+        && message.len() >= 8
+    {
+        message[2..4].fill(0);
+        let right = !sum(message);
+        message[2..4].copy_from_slice(&right.to_be_bytes());
+    }
+}
