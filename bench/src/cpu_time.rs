@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_thread_that_works_is_charged_for_it() {
         let (name, process) = ("charged", std::process::id());
-        let work = || {
+        let work = move || {
             let account = CpuTime::of_thread(process, |thread| thread == name);
             let Some(account) = account else { return };
             let before = account.nanoseconds().unwrap();
