@@ -6,4 +6,5 @@
 pub(crate) mod packets;
 pub(crate) mod pipeline;
 pub(crate) mod pooled;
+mod verify;
 pub(crate) mod world;
