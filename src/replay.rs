@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use conntrack::Table;
 use control::node::{Node, PortFacts};
@@ -88,6 +90,7 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
     reloads.sort_by_key(|reload| reload.packet);
     let mut reloads = reloads.into_iter().peekable();
     let ports = config.ports.len();
+    check_different_files(arguments)?;
     let mut reader = CaptureReader::open(&arguments.input)?;
     let mut writer = CaptureWriter::create(&arguments.output)?;
     let mut output = BufWriter::new(std::io::stdout().lock());
@@ -107,9 +110,11 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
             let config = load(&reload.config)?;
             bench.node.reload(config, now_ms).map_err(Failure::configuration)?;
         }
-        // What was due before this packet: drains that end, neighbours to ask for.
+        // What was due before this packet: drains that end, neighbours to ask for. What goes out
+        // for that is not counted as an output of the packet.
         bench.node.step(now_ms);
         bench.worker.poll(now);
+        counts.outputs += write_sent(bench, ports, now, &mut writer)?;
         if let Some(port) = bench.worker.port_mut(0) {
             port.push(Frame::new(&captured.data));
         }
@@ -118,14 +123,7 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
         // An ARP reply in this packet may let held packets go.
         bench.node.step(now_ms);
         bench.worker.poll(now);
-        let mut outputs = 0u64;
-        for port in 0..ports {
-            let sent = bench.worker.port_mut(port).map(MemoryPort::take_sent).unwrap_or_default();
-            for frame in sent {
-                writer.write(now, frame.data())?;
-                outputs += 1;
-            }
-        }
+        let outputs = write_sent(bench, ports, now, &mut writer)?;
         let Some(outcome) = outcome else { continue };
         if arguments.json {
             let line = line(counts.packets, outcome, &bench.names(outcome), outputs);
@@ -138,6 +136,38 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
         counts.print(&mut output)?;
     }
     output.flush()?;
+    Ok(())
+}
+
+/// Writes what has been sent since the last call, in the order of the ports; how many it was.
+fn write_sent(
+    bench: &mut Bench,
+    ports: usize,
+    now: u64,
+    writer: &mut CaptureWriter,
+) -> Result<u64, Failure> {
+    let mut written = 0;
+    for port in 0..ports {
+        let sent = bench.worker.port_mut(port).map(MemoryPort::take_sent).unwrap_or_default();
+        for frame in sent {
+            writer.write(now, frame.data())?;
+            written += 1;
+        }
+    }
+    Ok(written)
+}
+
+/// Refuses to write over what is being read, under whatever name.
+fn check_different_files(arguments: &ReplayArguments) -> Result<(), Failure> {
+    let identity =
+        |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let input = identity(&arguments.input);
+    if input.is_some() && input == identity(&arguments.output) {
+        return Err(Failure::configuration(format!(
+            "--out {} is the file that --in reads: expected another one",
+            arguments.output.display()
+        )));
+    }
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use dataplane::port::dpdk::{
 };
 use dataplane::wire::MacAddress;
 use dataplane::worker::{Idle, Worker, WorkerOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::cli::RunArguments;
@@ -43,6 +43,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     check_cores(&config)?;
     memory::check(&config)?;
     let admin = bind_admin(&config)?;
+    let signals = Signals::register()?;
     let eal = Eal::start(&eal_options(&config))?;
     info!(version = eal.version(), "started DPDK");
 
@@ -51,7 +52,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     if usize::from(workers) < config.dpdk.worker_cores.len() {
         warn!(workers, "fewer workers than worker_cores: a device has fewer queues");
     }
-    let pools = create_pools(&config, &devices, workers)?;
+    let pools = create_pools(&eal, &config, &devices, workers)?;
     let mut devices = start_devices(devices, &pools)?;
     let facts: Vec<PortFacts> =
         devices.iter().map(|device| PortFacts { mac: device.mac(), any_mac: false }).collect();
@@ -61,17 +62,29 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
 
     let clock = Clock::new();
     let mut node = Node::new(config.clone(), &facts, now_ms(&clock))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let threads = start_workers(&config, &mut node, &mut devices, workers, &clock, &stop)?;
-    let result = control(&arguments.config, admin, node, devices, pools, clock);
-    stop.store(true, Ordering::Relaxed);
-    for thread in threads {
-        if thread.join().is_err() {
-            error!("a worker ended abnormally");
-        }
-    }
+    let threads = start_workers(&eal, &config, &mut node, &mut devices, workers, &clock)?;
+    let result = control(&arguments.config, admin, signals, node, devices, pools, clock);
+    drop(threads);
     info!("stopped");
     result
+}
+
+/// The running workers: dropped, they are stopped and waited for, on every way out of [`run`],
+/// so that none is left polling a device when the environment ends.
+struct WorkerThreads {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for WorkerThreads {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                error!("a worker ended abnormally");
+            }
+        }
+    }
 }
 
 fn start_logging() {
@@ -148,7 +161,12 @@ fn open_devices(eal: &Eal, config: &Config) -> anyhow::Result<Vec<Device>> {
 
 /// One pool for each worker: buffers of all ports come from it, so that a queue frees to one
 /// pool only.
-fn create_pools(config: &Config, devices: &[Device], workers: u16) -> anyhow::Result<Vec<Mempool>> {
+fn create_pools(
+    eal: &Eal,
+    config: &Config,
+    devices: &[Device],
+    workers: u16,
+) -> anyhow::Result<Vec<Mempool>> {
     let frame_bytes = devices.iter().map(Device::frame_bytes).max().unwrap_or(0);
     let descriptors: u32 = config
         .ports
@@ -163,7 +181,7 @@ fn create_pools(config: &Config, devices: &[Device], workers: u16) -> anyhow::Re
         .map(|(worker, core)| {
             let name = format!("weir{worker}");
             let count = descriptors + SPARE_MBUFS;
-            Ok(Mempool::new(&name, count, frame_bytes, memory::numa_node(*core))?)
+            Ok(Mempool::new(eal, &name, count, frame_bytes, memory::numa_node(*core))?)
         })
         .collect()
 }
@@ -173,13 +191,13 @@ fn start_devices(devices: Vec<Device>, pools: &[Mempool]) -> anyhow::Result<Vec<
 }
 
 fn start_workers(
+    eal: &Eal,
     config: &Config,
     node: &mut Node,
     devices: &mut [StartedDevice],
     workers: u16,
     clock: &Clock,
-    stop: &Arc<AtomicBool>,
-) -> anyhow::Result<Vec<JoinHandle<()>>> {
+) -> anyhow::Result<WorkerThreads> {
     // Queue `w` of every device goes to worker `w`.
     let mut queues: Vec<Vec<Queue>> = (0..workers).map(|_| Vec::new()).collect();
     for device in devices {
@@ -193,12 +211,18 @@ fn start_workers(
         config::Idle::Spin => Idle::Spin,
         config::Idle::Backoff => Idle::Backoff,
     };
-    let mut threads = Vec::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut workers_running = WorkerThreads { stop: Arc::clone(&stop), threads: Vec::new() };
     for ((number, ports), core) in (0u16..).zip(queues).zip(&config.dpdk.worker_cores) {
         let parts = node.add_worker();
         let layout = Memory::layout(flows)?;
-        let region =
-            HugeMemory::zeroed("the conntrack table", layout.size(), 64, memory::numa_node(*core))?;
+        let region = HugeMemory::zeroed(
+            eal,
+            "the conntrack table",
+            layout.size(),
+            64,
+            memory::numa_node(*core),
+        )?;
         let mut worker = Worker::new(WorkerOptions {
             ports,
             reader: parts.reader,
@@ -209,20 +233,27 @@ fn start_workers(
             link: parts.handle.link,
             counters: parts.handle.counters,
         });
-        let (clock, stop, core) = (clock.clone(), Arc::clone(stop), usize::from(*core));
+        let (clock, stop, core) = (clock.clone(), Arc::clone(&stop), usize::from(*core));
+        let (started, start) = std::sync::mpsc::channel();
         let thread =
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
                     warn!(core, "worker is not bound to its core");
                 }
                 match WorkerRegistration::new() {
-                    Ok(_registration) => worker.run(&clock, idle, &stop),
-                    Err(error) => error!(%error, "worker did not start"),
+                    Ok(_registration) => {
+                        let _ = started.send(Ok(()));
+                        worker.run(&clock, idle, &stop);
+                    }
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                    }
                 }
             })?;
-        threads.push(thread);
+        workers_running.threads.push(thread);
+        start.recv().with_context(|| format!("worker {number} ended while it started"))??;
     }
-    Ok(threads)
+    Ok(workers_running)
 }
 
 /// The key of the conntrack hash, from the system: an attacker must not know it.
@@ -242,25 +273,43 @@ fn now_ms(clock: &Clock) -> u64 {
     clock.now() / 1_000_000
 }
 
+/// The signals the node obeys, heard from before DPDK starts: one that comes early is obeyed once
+/// the node is up, instead of ending the process half way.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn register() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let hangup = signal(SignalKind::hangup())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        drop(entered);
+        Ok(Self { runtime, hangup, interrupt, terminate })
+    }
+}
+
 /// The control thread's life.
 fn control(
     path: &Path,
     admin: std::net::TcpListener,
+    mut signals: Signals,
     node: Node,
     devices: Vec<StartedDevice>,
     pools: Vec<Mempool>,
     clock: Clock,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ports = devices.into_iter().map(|device| Box::new(device) as Box<dyn PortSource>).collect();
     let buffers = pools.into_iter().map(|pool| Box::new(pool) as Box<dyn BufferSource>).collect();
     let worker_clock = clock.clone();
     let state = AdminState::new(node, ports, buffers, move || worker_clock.now());
-    runtime.block_on(async {
+    signals.runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(admin)?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
         let server = admin::serve(listener, Arc::clone(&state));
         tokio::pin!(server);
         let mut steps = tokio::time::interval(STEP);
@@ -268,9 +317,9 @@ fn control(
         loop {
             tokio::select! {
                 _ = steps.tick() => state.lock_node().step(now_ms(&clock)),
-                _ = hangup.recv() => reload(path, &state, &clock),
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
+                _ = signals.hangup.recv() => reload(path, &state, &clock),
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.terminate.recv() => return Ok(()),
                 result = &mut server => return result.map_err(Failure::from),
             }
         }

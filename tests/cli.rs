@@ -237,3 +237,22 @@ fn good_input_is_done_with_exit_code_0() {
     assert_eq!(weir(&["--version"]).status.code(), Some(0));
     assert_eq!(weir(&["--help"]).status.code(), Some(0));
 }
+
+#[test]
+fn replay_does_not_write_over_what_it_reads() {
+    let folder = scratch("cli-same-file");
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples/weir.toml");
+    let capture = folder.join("a.pcap");
+    support::write_capture(&capture, &[]);
+    let before = std::fs::read(&capture).unwrap();
+    let name = capture.display().to_string();
+    // Another name for the same file is the same file.
+    let other = folder.join("b.pcap");
+    std::fs::hard_link(&capture, &other).unwrap();
+    for out in [&name, &other.display().to_string()] {
+        let output = weir(&["replay", config, "--in", &name, "--out", out]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--out"));
+        assert_eq!(std::fs::read(&capture).unwrap(), before);
+    }
+}

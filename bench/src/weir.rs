@@ -83,7 +83,7 @@ pub fn run(source: &Path, case: Case, seconds: f64) -> Result<Report> {
     let facts = PortFacts { mac: device.mac(), any_mac: false };
     let mut node = Node::new(config, &[facts], now_ms())?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (thread, counters) = start_worker(&mut node, queue, case, clock.clone(), &stop)?;
+    let (thread, counters) = start_worker(&eal, &mut node, queue, case, clock.clone(), &stop)?;
 
     let mut run_until = |done: &dyn Fn() -> bool| {
         while !done() && !thread.is_finished() {
@@ -155,13 +155,14 @@ fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
     };
     let device = Device::open(eal, options)?;
     let count = scenario::mbufs(case.flows);
-    let pool = Mempool::new("bench", count, device.frame_bytes(), -1)?;
+    let pool = Mempool::new(eal, "bench", count, device.frame_bytes(), -1)?;
     Ok((device, pool))
 }
 
 type WorkerThread = JoinHandle<Result<Vec<Sample>>>;
 
 fn start_worker(
+    eal: &Eal,
     node: &mut Node,
     queue: Queue,
     case: Case,
@@ -172,7 +173,7 @@ fn start_worker(
     let counters = Arc::clone(&parts.handle.counters);
     let flows = case.table as usize;
     let layout = Memory::layout(flows)?;
-    let memory = HugeMemory::zeroed("the conntrack table", layout.size(), 64, -1)?;
+    let memory = HugeMemory::zeroed(eal, "the conntrack table", layout.size(), 64, -1)?;
     let options = WorkerOptions {
         ports: vec![Sampled::new(queue)],
         reader: parts.reader,

@@ -184,6 +184,11 @@ impl Entry {
     }
 
     #[inline]
+    pub(crate) fn rebind(&mut self, vip: u32) {
+        self.vip = vip;
+    }
+
+    #[inline]
     pub(crate) fn bury(&mut self) {
         self.flags |= TOMBSTONE;
     }

@@ -298,6 +298,12 @@ impl Hit<'_> {
         self.entry.repin(backend, generation);
     }
 
+    /// Moves the flow to another VIP: the one it came in on goes by another name now.
+    #[inline]
+    pub fn rebind(&mut self, vip: u32) {
+        self.entry.rebind(vip);
+    }
+
     /// Makes the entry a tombstone: the flow's backend is evicted, and its stragglers are
     /// answered until none has come for the timeout of the flow's state.
     #[inline]

@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use conntrack::Timeouts;
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
 use dataplane::neighbour::{Neighbours, NextHop};
-use dataplane::tables::{
-    Backend, BackendState, Forwarding, MAX_HEADER, Pool, PortTable, Tables, Vip,
-};
+use dataplane::tables::{Backend, Forwarding, MAX_HEADER, Pool, PortTable, Tables, Vip};
 use dataplane::vip::VipLookup;
 use dataplane::wire::{EtherType, EthernetHeader, IpProtocol, Ipv4Header, MacAddress, VlanTag};
 use maglev::{FlowHasher, Maglev, Member, Ring, Selector};
@@ -76,6 +75,8 @@ pub struct Assembler {
     vips: Indices<String>,
     backends: Indices<(String, String)>,
     selectors: HashMap<String, CachedSelector>,
+    /// By VIP index, those that are gone included: their flows idle out as they were promised.
+    timeouts: Vec<Timeouts>,
     generation: u64,
 }
 
@@ -104,6 +105,7 @@ impl Assembler {
             vips: Indices::new(MAX_VIPS as u32),
             backends: Indices::new(MAX_BACKENDS as u32),
             selectors: HashMap::new(),
+            timeouts: Vec::new(),
             generation: 0,
         }
     }
@@ -257,8 +259,10 @@ impl Assembler {
         Ok(CachedSelector { settings, members, pool })
     }
 
-    fn vip_tables(&self, snapshots: &[&PoolSnapshot]) -> (VipLookup, Vec<Vip>) {
-        let mut vips = vec![Vip { pool: u32::MAX, ..Vip::default() }; self.vips.end()];
+    fn vip_tables(&mut self, snapshots: &[&PoolSnapshot]) -> (VipLookup, Vec<Vip>) {
+        self.timeouts.resize(self.vips.end(), Timeouts::default());
+        let gone = |timeouts: &Timeouts| Vip { pool: u32::MAX, timeouts: *timeouts };
+        let mut vips: Vec<Vip> = self.timeouts.iter().map(gone).collect();
         let mut matches = Vec::new();
         for (pool, snapshot) in (0u32..).zip(snapshots) {
             for binding in &snapshot.vips {
@@ -268,6 +272,9 @@ impl Assembler {
                 }
                 matches.push((index, &binding.matches));
             }
+        }
+        for (kept, vip) in self.timeouts.iter_mut().zip(&vips) {
+            *kept = vip.timeouts;
         }
         (VipLookup::new(matches), vips)
     }
@@ -378,9 +385,4 @@ impl NodeLinks {
 /// The sum of the 16-bit words of a header of even length.
 fn word_sum(header: &[u8]) -> u32 {
     header.chunks_exact(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum()
-}
-
-/// Whether any of the pool's backends may get new flows.
-pub fn has_eligible(snapshot: &PoolSnapshot) -> bool {
-    snapshot.backends.iter().any(|backend| backend.state == BackendState::Active)
 }

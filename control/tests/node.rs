@@ -186,3 +186,25 @@ fn workers_give_old_tables_back() {
     }
     assert!(node.outstanding_tables() <= 2, "{}", node.outstanding_tables());
 }
+
+#[test]
+fn flows_of_a_vip_that_goes_by_another_name_idle_as_long_as_before() {
+    let with = |port: &str| {
+        let mut config = config(&[("a", 1, "")]);
+        config.vips[0].port = match port {
+            "any" => config::VipPort::Any,
+            port => config::VipPort::Exact(port.parse().unwrap()),
+        };
+        config.vips[0].timeouts.established = std::time::Duration::from_secs(3600);
+        config
+    };
+    let (mut node, _worker) = node(with("80"));
+    let before = node.assembler().vip_index("203.0.113.1:80/tcp").unwrap();
+    node.reload(with("any"), 0).unwrap();
+    let after = node.assembler().vip_index("203.0.113.1:any/tcp").unwrap();
+    assert_ne!(before, after);
+    for index in [before, after] {
+        let vip = node.tables().vip(index).unwrap();
+        assert_eq!(vip.timeouts.of(conntrack::State::Established), 3_600_000);
+    }
+}

@@ -84,9 +84,9 @@ pub struct ConntrackCounters {
     pub inserts: Counter,
     /// Entries that had to go for a new one.
     pub evictions: Counter,
-    /// New flows that found no room and are forwarded statelessly.
+    /// Packets whose flow found no room, and which are forwarded statelessly.
     pub refused: Counter,
-    /// Entries that the reaper removed.
+    /// Entries whose time was over, removed by the reaper or replaced before it came.
     pub expired: Counter,
     /// Entries now.
     pub entries: Counter,

@@ -89,7 +89,7 @@ fn try_parse<B: Buffer>(buffer: &B, port: &PortTable) -> Result<Parsed, DropReas
     let frame = buffer.data();
     let (ethernet, mut rest) = EthernetHeader::parse(frame).ok_or(DropReason::FrameTooShort)?;
     let mut ethertype = ethernet.ethertype;
-    if ethertype.is_vlan() || port.vlan.is_some() {
+    if ethertype.is_vlan() {
         (ethertype, rest) = untag(ethertype, rest, port.vlan)?;
     }
     if ethernet.destination != port.mac || ethernet.source.is_multicast() {
@@ -107,8 +107,9 @@ fn try_parse<B: Buffer>(buffer: &B, port: &PortTable) -> Result<Parsed, DropReas
     }
 }
 
-/// Walks over the tags. The innermost identifier must be the port's; a priority tag
-/// (identifier 0, IEEE 802.1Q section 9.6) counts as no tag.
+/// Walks over the tags. A port without a tag of its own takes any; one with a tag takes frames
+/// whose innermost identifier is that, and those without: no tag, or one for the priority only
+/// (identifier 0, IEEE 802.1Q section 9.6).
 #[cold]
 fn untag(
     mut ethertype: EtherType,
@@ -127,10 +128,10 @@ fn untag(
         rest = behind;
         tags += 1;
     }
-    if expected.unwrap_or(0) != identifier {
-        return Err(DropReason::OtherVlan);
+    match expected {
+        Some(expected) if identifier != 0 && identifier != expected => Err(DropReason::OtherVlan),
+        _ => Ok((ethertype, rest)),
     }
-    Ok((ethertype, rest))
 }
 
 /// A frame that is not from one station to the port's own address. No station sends from a group

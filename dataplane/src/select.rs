@@ -4,12 +4,13 @@
 //! on to the same backend (SPEC section 2). What the state of a pinned backend means for its
 //! flows is decided here, in [`reconsider`].
 
-use conntrack::{Entry, Hit, Inserted, Lookup, Packet, Pin, Probe, Removed, Segment, Table};
+use conntrack::{Cause, Entry, Hit, Inserted, Lookup, Packet, Pin, Probe, Removed, Segment, Table};
 
 use crate::counters::WorkerCounters;
 use crate::parse::Parsed;
 use crate::tables::{BackendState, Pool, Tables, Vip};
 use crate::verdict::DropReason;
+use crate::vip::address_bits;
 use crate::wire::IpProtocol;
 
 /// What to do with a packet of a VIP's flow.
@@ -34,7 +35,9 @@ pub struct Tally {
     pub inserts: u64,
     /// Entries that had to go for them.
     pub evictions: u64,
-    /// Entries for which there was no room.
+    /// Entries whose time was over, and which a new one replaced before the reaper came.
+    pub expired: u64,
+    /// Packets for whose flow there was no room.
     pub refused: u64,
 }
 
@@ -46,6 +49,7 @@ impl Tally {
         conntrack.misses.add(self.misses);
         conntrack.inserts.add(self.inserts);
         conntrack.evictions.add(self.evictions);
+        conntrack.expired.add(self.expired);
         conntrack.refused.add(self.refused);
     }
 }
@@ -94,8 +98,13 @@ impl Selector<'_> {
                     && backend.generation == hit.generation()
                     && matches!(backend.state, BackendState::Active | BackendState::Draining)
                     && !hit.tombstone()
+                    && hit.vip() == vip_index
                 {
                     return Selection::Backend(index);
+                }
+                let mut hit = hit;
+                if hit.vip() != vip_index {
+                    rebind(&mut hit, vip_index, self.counters);
                 }
                 reconsider(hit, parsed, packet, vip, self.tables, self.counters, self.now_ms)
             }
@@ -113,6 +122,9 @@ impl Selector<'_> {
             }
             Lookup::Missing => {
                 tally.misses += 1;
+                if is_own_source(parsed, self.tables) {
+                    return Selection::Drop(DropReason::MartianSource);
+                }
                 let Some(pin) = choose(parsed, vip, vip_index, self.tables) else {
                     return Selection::Drop(DropReason::NoBackend);
                 };
@@ -136,8 +148,8 @@ impl Selector<'_> {
         match packet.segment {
             // The end of a flow that is not known here: nothing to remember.
             Segment::Rst => return,
-            Segment::Syn | Segment::Datagram => count_new(self.counters, pin),
-            Segment::Ack | Segment::Fin => {}
+            Segment::Syn => count_new(self.counters, pin),
+            Segment::Datagram | Segment::Ack | Segment::Fin => {}
         }
         let tables = self.tables;
         let limit = |entry: &Entry| idle_limit(tables, entry);
@@ -145,7 +157,10 @@ impl Selector<'_> {
             Inserted::New => tally.inserts += 1,
             Inserted::Replaced(removed) => {
                 tally.inserts += 1;
-                tally.evictions += 1;
+                match removed.cause {
+                    Cause::Expired => tally.expired += 1,
+                    Cause::Closing | Cause::Unconfirmed | Cause::Superseded => tally.evictions += 1,
+                }
                 close(self.counters, &removed);
             }
             Inserted::Refused => {
@@ -153,8 +168,29 @@ impl Selector<'_> {
                 return;
             }
         }
+        // Of a datagram nobody says whether it is a flow's first: one that was stored is.
+        if packet.segment == Segment::Datagram {
+            count_new(self.counters, pin);
+        }
         open(self.counters, pin);
     }
+}
+
+/// A source that is a VIP, or the node itself: nobody else can send from it. Asked for new flows
+/// only; a flow that has an entry has passed.
+fn is_own_source(parsed: &Parsed, tables: &Tables) -> bool {
+    let source = parsed.key.source();
+    tables.lookup.contains_address(address_bits(source)) || tables.owns(source)
+}
+
+/// A VIP was renamed (a port became a range, an address a prefix): its flows go with it.
+#[cold]
+fn rebind(hit: &mut Hit<'_>, vip: u32, counters: &WorkerCounters) {
+    if let (Some(from), Some(to)) = (counters.vip(hit.vip()), counters.vip(vip)) {
+        from.close_flow();
+        to.open_flow();
+    }
+    hit.rebind(vip);
 }
 
 /// A flow whose backend is not simply there: evicted, gone, or unhealthy.
@@ -192,6 +228,7 @@ fn reconsider(
         return Selection::Drop(DropReason::NoBackend);
     };
     if packet.segment == Segment::Syn {
+        count_new(counters, pin);
         hit.reopen(pin, packet, now_ms);
     } else {
         hit.repin(pin.backend, pin.generation);
@@ -219,7 +256,8 @@ pub fn table_hash(pool: &Pool, parsed: &Parsed) -> u64 {
     pool.hasher.hash(bytes.get(..length).unwrap_or(&bytes))
 }
 
-/// How long an entry may be idle: as its VIP says, or a second when the VIP is gone.
+/// How long an entry may be idle: as its VIP says, or said while it was there; a second where
+/// there never was such a VIP.
 #[inline]
 pub fn idle_limit(tables: &Tables, entry: &Entry) -> u32 {
     tables.vip(entry.vip()).map_or(1000, |vip| vip.timeouts.of(entry.state()))

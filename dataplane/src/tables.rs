@@ -77,6 +77,9 @@ pub enum Forwarding {
     L2dsr,
 }
 
+/// In place of a next hop: the backend is not on-link, and no gateway is configured.
+pub const NO_ROUTE: u32 = u32::MAX;
+
 /// Longest header put in front of a packet: Ethernet, two tags, an IPv6 header, eight bytes.
 pub const MAX_HEADER: usize = 72;
 
@@ -107,7 +110,7 @@ pub struct Backend {
     pub link_length: u8,
     /// The link header and the outer IP header.
     pub header: [u8; MAX_HEADER],
-    /// Index into [`crate::neighbour::Neighbours`]: the next hop to wait for.
+    /// Tells the next hops of one version of the tables apart; [`NO_ROUTE`]: there is none.
     pub next_hop: u32,
 }
 
@@ -128,7 +131,7 @@ impl Backend {
             header_length: 0,
             link_length: 0,
             header: [0; MAX_HEADER],
-            next_hop: 0,
+            next_hop: NO_ROUTE,
         }
     }
 

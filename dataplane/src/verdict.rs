@@ -115,6 +115,7 @@ drop_reasons! {
     NoVip "no_vip" "Addressed to no known VIP and not to the node.";
     NoExceptionPath "no_exception_path" "Meant for the node's own kernel, and no exception path is set up.";
     NoBackend "no_backend" "The pool has no eligible backend.";
+    NoRoute "no_route" "The backend is not on-link, and no gateway is configured.";
     TtlExpired "ttl_expired" "The time to live would reach 0.";
     TooBig "too_big" "Too long for the link once encapsulated.";
     NoHeadroom "no_headroom" "No room in front of the packet for the outer header.";

@@ -66,8 +66,10 @@ pub struct Worker<P: Port> {
 
 /// Everything of a worker but the tables and the burst, which it borrows.
 struct Core<P: Port> {
-    ports: Vec<P>,
+    // Before the ports: the last of those frees the pool that these packets return to.
     transmit: Vec<Burst<P::Buffer>>,
+    hold: HoldQueue<P::Buffer>,
+    ports: Vec<P>,
     work: arrayvec::ArrayVec<Work, { crate::port::BURST }>,
     outcomes: arrayvec::ArrayVec<Outcome, { crate::port::BURST }>,
     conntrack: Table,
@@ -75,7 +77,6 @@ struct Core<P: Port> {
     reaper: Option<Reaper>,
     outer: OuterHeaders,
     limits: AnswerLimits,
-    hold: HoldQueue<P::Buffer>,
     link: Arc<WorkerLink>,
     counters: Arc<WorkerCounters>,
     generation: u64,

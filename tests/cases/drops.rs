@@ -3,7 +3,7 @@
 use etherparse::Icmpv4Type;
 
 use super::flows::of_protocol;
-use super::{CLIENT, Case, Sent, VIP, header, ipv4, padded, syn_under, tagged, with_ip};
+use super::{CLIENT, Case, Sent, VIP, WEB_VIP, header, ipv4, padded, syn_under, tagged, with_ip};
 use crate::support::{arp, finish, tcp, udp};
 
 fn syn() -> Vec<u8> {
@@ -135,6 +135,12 @@ fn addresses() -> Case {
             to([224, 0, 0, 1], destination),
             to([255, 255, 255, 255], destination),
             from(VIP.0, "land"),
+            // The node's own address: nobody else can send from it.
+            {
+                let mut header = header(6);
+                header.source = [192, 0, 2, 2];
+                Sent::dropped_at(syn_under(header), source, WEB_VIP, "web", None)
+            },
         ],
     )
 }

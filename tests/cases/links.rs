@@ -59,16 +59,23 @@ pub(super) fn cases() -> Vec<Case> {
             config(&[&near, &web_at("near-21", "192.0.2.21", "")]),
             vec![Sent::new(syn(), Expected::ipip(WEB_VIP, "web", "near-21"))],
         ),
+        Case::new(
+            "no-route",
+            "A backend that is neither on-link nor behind a gateway has its packets dropped at once.",
+            config(&[&near, &web_at("far-5", "198.18.0.5", "")]).replace("gateways", "# gateways"),
+            vec![Sent::dropped_at(syn(), "no_route", WEB_VIP, "web", Some("far-5"))],
+        ),
         second_port(),
         vlan(),
         Case::web(
             "priority-tag",
-            "On an untagged port a tag of identifier 0 counts as none (IEEE 802.1Q); any other is \
-             another network's.",
+            "A port without a tag of its own takes tagged frames, for the priority only (identifier 0, \
+             IEEE 802.1Q) or of any network, and writes none.",
             vec![
                 Sent::web(tagged(&syn(), &[(0x8100, 0)])),
                 Sent::web(tagged(&syn(), &[(0x8100, 0xe000)])),
-                Sent::dropped(tagged(&syn(), &[(0x8100, 100)]), "other_vlan"),
+                Sent::web(tagged(&syn(), &[(0x8100, 100)])),
+                Sent::web(tagged(&syn(), &[(0x88a8, 7), (0x8100, 100)])),
             ],
         ),
         any_mac(),
@@ -106,15 +113,17 @@ fn vlan() -> Case {
     let ask = arp(1, [198, 18, 0, 5], [198, 18, 0, 2], [0xff; 6]);
     let mut case = Case::new(
         "vlan",
-        "A tagged port takes its own tag only, also below a service tag (QinQ) and whatever the \
-         priority, and writes it on the way out; answers keep the tags of the question.",
+        "A tagged port takes its own tag, also below a service tag (QinQ) and whatever the priority, \
+         and frames without one, but no other tag; it writes its own on the way out, and answers \
+         keep the tags of the question.",
         config(&[TAGGED_PORT, &web]),
         vec![
             to(tagged(&syn(), &[(0x8100, 100)])),
             to(tagged(&syn(), &[(0x8100, 0x6000 | 100)])),
             to(tagged(&syn(), &[(0x88a8, 7), (0x8100, 100)])),
             Sent::new(tagged(&ask, &[(0x8100, 100)]), Expected::of("reply", vec![Out::Arp])),
-            Sent::dropped(syn(), "other_vlan"),
+            to(syn()),
+            to(tagged(&syn(), &[(0x8100, 0)])),
             Sent::dropped(tagged(&syn(), &[(0x8100, 101)]), "other_vlan"),
             Sent::dropped(tagged(&syn(), &[(0x8100, 100), (0x8100, 101)]), "other_vlan"),
             Sent::dropped(

@@ -48,6 +48,8 @@ pub(crate) struct Expected {
     pub(crate) pool: Option<&'static str>,
     pub(crate) backend: Option<&'static str>,
     pub(crate) outputs: Vec<Out>,
+    /// How many of them, at the front, the node sends of its own accord.
+    pub(crate) unasked: usize,
 }
 
 /// A packet that goes out.
@@ -215,13 +217,14 @@ impl Sent {
     /// With another packet that goes out before.
     fn after(mut self, out: Out) -> Self {
         self.expected.outputs.insert(0, out);
+        self.expected.unasked += 1;
         self
     }
 }
 
 impl Expected {
     fn of(verdict: &'static str, outputs: Vec<Out>) -> Self {
-        Self { verdict, reason: None, vip: None, pool: None, backend: None, outputs }
+        Self { verdict, reason: None, vip: None, pool: None, backend: None, outputs, unasked: 0 }
     }
 
     fn drop(reason: &'static str) -> Self {
@@ -263,7 +266,7 @@ impl Expected {
             text(self.vip),
             text(self.pool),
             text(self.backend),
-            self.outputs.len(),
+            self.outputs.len() - self.unasked,
         )
     }
 }

@@ -46,6 +46,17 @@ fn what_is_wrong_is_named() {
     check(start_with(&lab, none, pci), 1, &["0000:fe:1f.7", "vfio-pci"]);
     let memory = replace("flows = 200000", "flows = 20000000");
     check(start_with(&lab, none, memory), 1, &["no memory", "conntrack", "memory_mib", "flows"]);
+    // Room for the first worker's table, not for the second's: the first is stopped in order.
+    let second = |config: &str| {
+        config
+            .replace("net_af_packet0,iface=uplink0,qpairs=1", "net_null0")
+            .replace("worker_cores = [1]", "worker_cores = [1, 0]")
+            .replace("memory_mib = 512", "memory_mib = 128")
+            .replace("flows = 200000", "flows = 1700000")
+    };
+    let (code, said) = start_with(&lab, none, second);
+    check((code, said.clone()), 1, &["no memory", "conntrack"]);
+    assert!(!said.contains("not ready port"), "{said}");
     let memory = replace("memory_mib = 512", "memory_mib = 1000000");
     check(start_with(&lab, none, memory), 1, &["memory_mib = 1000000", "available"]);
     let hugepages = |config: &str| {

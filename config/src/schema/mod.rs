@@ -27,7 +27,7 @@ pub struct Section {
 /// When a change takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// When the file is read again: SIGHUP or `weir ctl reload`.
+    /// When the file is read again: SIGHUP.
     Live,
     /// When the node is started again.
     Restart,

@@ -4,7 +4,11 @@
 //! Nothing but the generated code: clients and servers of any crate share one set of types.
 
 /// Messages, client and server of `weir.v1`.
-#[expect(missing_docs, reason = "generated; the .proto file is the reference")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the .proto file is the reference"
+)]
 pub mod v1 {
     tonic::include_proto!("weir.v1");
 }

@@ -12,7 +12,7 @@ use crate::link::NeighbourSeen;
 use crate::parse::{Parsed, parse};
 use crate::port::{Burst, Port};
 use crate::select::{Selection, Selector, Tally};
-use crate::tables::{BackendState, Tables};
+use crate::tables::{BackendState, NO_ROUTE, Tables};
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 
 /// One packet on its way through the stages.
@@ -121,6 +121,9 @@ impl<P: Port> Core<P> {
         let Some(backend) = tables.backend(index) else {
             return outcome(Verdict::Drop(DropReason::NoBackend));
         };
+        if !backend.reachable && backend.next_hop == NO_ROUTE {
+            return outcome(Verdict::Drop(DropReason::NoRoute));
+        }
         if !backend.reachable {
             let held = Held {
                 buffer: packet,

@@ -149,8 +149,8 @@ catalogue! {
         "Entries made.");
     CONNTRACK_EVICTIONS = counter("weir_conntrack_evictions_total", WORKER, "flows",
         "Entries that had to go to make room.");
-    CONNTRACK_REFUSED = counter("weir_conntrack_refused_total", WORKER, "flows",
-        "Flows that found no room and are forwarded by the pool's table alone.");
+    CONNTRACK_REFUSED = counter("weir_conntrack_refused_total", WORKER, "packets",
+        "Packets whose flow found no room, and which are forwarded by the pool's table alone.");
     CONNTRACK_EXPIRED = counter("weir_conntrack_expired_total", WORKER, "flows",
         "Entries removed because they had been idle for too long.");
 

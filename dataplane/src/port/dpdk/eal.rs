@@ -49,7 +49,8 @@ impl EalOptions {
     }
 }
 
-/// The started environment. Devices and pools borrow from it, so they cannot outlive it.
+/// The started environment. Devices, pools and memory are made with it at hand; it must be dropped
+/// after them.
 #[derive(Debug)]
 pub struct Eal {
     _private: (),
@@ -94,7 +95,8 @@ impl Eal {
 
 impl Drop for Eal {
     fn drop(&mut self) {
-        // SAFETY: called once, after every Device and Mempool (which borrow `self`) is gone.
+        // SAFETY: called once. Whoever starts the environment keeps it until devices, queues and
+        // pools are gone: `run` declares it before them and joins the workers on every way out.
         unsafe { dpdk_sys::rte_eal_cleanup() };
     }
 }

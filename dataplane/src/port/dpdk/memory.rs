@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::ptr::NonNull;
 
+use super::Eal;
 use super::error::DpdkError;
 
 /// A zeroed region that lives as long as this value.
@@ -22,6 +23,7 @@ impl HugeMemory {
     /// # Errors
     /// When DPDK's memory has no such piece; `what` names it in the error.
     pub fn zeroed(
+        _eal: &Eal,
         what: &'static str,
         bytes: usize,
         align: u32,

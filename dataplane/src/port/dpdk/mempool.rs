@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::Eal;
 use super::error::{DpdkError, Errno};
 use super::mbuf::Mbuf;
 use crate::port::BURST;
@@ -34,7 +35,13 @@ impl Mempool {
     ///
     /// # Errors
     /// When DPDK's memory has no room for it.
-    pub fn new(name: &str, count: u32, frame_bytes: u32, socket: i32) -> Result<Self, DpdkError> {
+    pub fn new(
+        _eal: &Eal,
+        name: &str,
+        count: u32,
+        frame_bytes: u32,
+        socket: i32,
+    ) -> Result<Self, DpdkError> {
         let room = frame_bytes.max(2048) + u32::from(dpdk_sys::WEIR_MBUF_HEADROOM);
         let no_buffers = |errno| DpdkError::NoBuffers {
             count,
@@ -82,8 +89,9 @@ impl Mempool {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: the last handle is gone; devices hold a handle until they are closed, so no
-        // queue still refers to the pool.
+        // SAFETY: the last handle is gone. Devices hold one until they are closed, so no queue
+        // still refers to the pool; and a worker drops its packets before its queues (see
+        // worker.rs), so none is still out.
         unsafe { dpdk_sys::rte_mempool_free(self.pool.as_ptr()) };
     }
 }
