@@ -17,6 +17,8 @@ const SAMPLE_BYTES: usize = 128;
 #[derive(Debug)]
 pub struct Sampled<P> {
     inner: P,
+    /// Packets from one sample to the next.
+    distance: u64,
     /// Packets until the next sample.
     left: u64,
     samples: Vec<Sample>,
@@ -30,6 +32,15 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// A copy of `packet`'s first bytes.
+    pub fn of(packet: &[u8]) -> Self {
+        let mut bytes = [0; SAMPLE_BYTES];
+        for (to, from) in bytes.iter_mut().zip(packet) {
+            *to = *from;
+        }
+        Self { length: packet.len(), bytes }
+    }
+
     /// The packet, or its first bytes if it was longer than any expected.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or(&self.bytes)
@@ -37,12 +48,17 @@ impl Sample {
 }
 
 impl<P: Port> Sampled<P> {
-    /// Samples what `inner` transmits.
-    pub fn new(inner: P) -> Self {
+    /// Samples one of `distance` packets that `inner` transmits (see [`DISTANCE`]).
+    pub fn new(inner: P, distance: u64) -> Self {
         let mut samples = vec![Sample { length: 0, bytes: [1; SAMPLE_BYTES] }; MOST];
         // The pages are there now; no sample pays for a page fault.
         samples.clear();
-        Self { inner, left: DISTANCE, samples }
+        Self { inner, distance, left: distance, samples }
+    }
+
+    /// The port itself.
+    pub fn inner_mut(&mut self) -> &mut P {
+        &mut self.inner
     }
 
     /// What was sampled so far, in order.
@@ -50,18 +66,15 @@ impl<P: Port> Sampled<P> {
         &self.samples
     }
 
+    /// Copies the packet that is due in `burst`.
     #[cold]
     #[inline(never)]
     fn sample(&mut self, burst: &Burst<P::Buffer>) {
         let Some(packet) = burst.get(self.left as usize) else { return };
         if self.samples.len() < MOST {
-            let mut bytes = [0; SAMPLE_BYTES];
-            for (to, from) in bytes.iter_mut().zip(packet.data()) {
-                *to = *from;
-            }
-            self.samples.push(Sample { length: packet.data().len(), bytes });
+            self.samples.push(Sample::of(packet.data()));
         }
-        self.left += DISTANCE;
+        self.left += self.distance;
     }
 }
 
@@ -97,7 +110,7 @@ mod tests {
 
     #[test]
     fn one_packet_in_a_prime_number_is_kept() {
-        let mut port = Sampled::new(MemoryPort::default());
+        let mut port = Sampled::new(MemoryPort::default(), DISTANCE);
         let mut burst = Burst::new();
         let total = 3 * DISTANCE + 10;
         for number in 0..total {

@@ -96,3 +96,84 @@ fn tuple(bytes: &[u8], offset: usize) -> Option<Tuple> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use config::Config;
+    use conntrack::Table;
+    use control::node::PortFacts;
+    use dataplane::buffer::Frame;
+    use dataplane::port::memory::MemoryPort;
+    use dataplane::wire::MacAddress;
+    use dataplane::worker::{Worker, WorkerOptions};
+
+    use super::*;
+    use crate::frame::Kind;
+    use crate::sampled::Sampled;
+    use crate::scenario::Case;
+
+    const FLOWS: u32 = 256;
+    const DISTANCE: u64 = 61;
+
+    fn source(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("weir-{name}-{}.pcap", std::process::id()));
+        capture::write(&path, FLOWS, Kind::Ack).unwrap();
+        path
+    }
+
+    fn node(source: &Path) -> Node {
+        let text = scenario::configuration(source, Case::named("hit_4k").unwrap());
+        let config = Config::parse(&text, "bench").unwrap().config;
+        let facts = PortFacts { mac: MacAddress(scenario::NODE_MAC), any_mac: false };
+        Node::new(config, &[facts], 0).unwrap()
+    }
+
+    /// What the real path makes of the source, sampled.
+    fn samples(source: &Path, node: &mut Node) -> Vec<Sample> {
+        let mut port = Sampled::new(MemoryPort::new(), DISTANCE);
+        capture::read(source, |frame| port.inner_mut().push(Frame::new(frame))).unwrap();
+        let parts = node.add_worker();
+        let mut worker = Worker::new(WorkerOptions {
+            ports: vec![port],
+            reader: parts.reader,
+            conntrack: Table::new(1024).unwrap(),
+            hash_seed: [1, 2, 3, 4],
+            number: 0,
+            workers: 1,
+            link: parts.handle.link,
+            counters: parts.handle.counters,
+        });
+        while worker.poll(1_000_000) > 0 {}
+        worker.port_mut(0).unwrap().samples().to_vec()
+    }
+
+    #[test]
+    fn what_the_path_sends_is_what_was_expected() {
+        let source = source("right");
+        let mut node = node(&source);
+        let samples = samples(&source, &mut node);
+        assert_eq!(samples.len() as u64, u64::from(FLOWS - 1) / DISTANCE);
+        assert_eq!(check(&samples, &source, &node).unwrap(), samples.len());
+        std::fs::remove_file(source).unwrap();
+    }
+
+    #[test]
+    fn one_wrong_bit_is_found_wherever_it_is() {
+        let source = source("wrong");
+        let mut node = node(&source);
+        let samples = samples(&source, &mut node);
+        let good = samples[0].bytes();
+        let identification = 18..20;
+        for at in (0..good.len()).filter(|at| !identification.contains(at)) {
+            let mut bad = good.to_vec();
+            bad[at] ^= 0x10;
+            assert!(check(&[Sample::of(&bad)], &source, &node).is_err(), "byte {at}");
+        }
+        assert!(check(&[Sample::of(good)], &source, &node).is_ok());
+        assert!(check(&[Sample::of(&good[..good.len() - 1])], &source, &node).is_err());
+        assert!(check(&[Sample::of(&[0; 20])], &source, &node).is_err());
+        std::fs::remove_file(source).unwrap();
+    }
+}

@@ -23,7 +23,7 @@ use dataplane::worker::{Idle, Worker, WorkerOptions};
 use serde::Serialize;
 
 use crate::cpu_time::{self, CpuTime};
-use crate::sampled::{Sample, Sampled};
+use crate::sampled::{DISTANCE, Sample, Sampled};
 use crate::scenario::{self, Case};
 use crate::verify;
 
@@ -175,7 +175,7 @@ fn start_worker(
     let layout = Memory::layout(flows)?;
     let memory = HugeMemory::zeroed(eal, "the conntrack table", layout.size(), 64, -1)?;
     let options = WorkerOptions {
-        ports: vec![Sampled::new(queue)],
+        ports: vec![Sampled::new(queue, DISTANCE)],
         reader: parts.reader,
         conntrack: Table::in_memory(Memory::from_region(flows, memory.leak())?),
         hash_seed: [0x6b8b_4567_327b_23c6, 0x643c_9869, 0x7454_5daa_1190_cde7, 0x1f16_e9e8],
