@@ -16,8 +16,8 @@ PACKAGES=(
     dpdk dpdk-dev
     # the lab: namespaces and links, clients and servers
     iproute2 ethtool nginx-light curl jq iputils-ping iputils-arping tcpdump procps
-    # the tests
-    shellcheck
+    # the tests; the registry's start an etcd of their own
+    shellcheck etcd-server
 )
 
 POLICY=/usr/sbin/policy-rc.d
@@ -31,10 +31,12 @@ missing_packages() {
 }
 
 # Debian starts a server when it is installed. Nobody asked for a web server on port 80 of this
-# machine: the lab starts its own. So no service is started now, and nginx not at boot either.
+# machine: the lab starts its own. So no service is started now, and nginx and etcd not at boot
+# either.
 install_packages() {
-    local keep_nginx=no wrote_policy=no log
+    local keep_nginx=no keep_etcd=no wrote_policy=no log
     dpkg-query --show nginx-common >/dev/null 2>&1 && keep_nginx=yes
+    dpkg-query --show etcd-server >/dev/null 2>&1 && keep_etcd=yes
     log=$(mktemp)
     if [[ ! -e $POLICY ]]; then
         wrote_policy=yes
@@ -55,6 +57,10 @@ install_packages() {
     if [[ $keep_nginx == no && -d /run/systemd/system ]]; then
         systemctl disable --quiet nginx.service || true
         say "nginx is installed but not enabled: the lab starts its own"
+    fi
+    if [[ $keep_etcd == no && -d /run/systemd/system ]]; then
+        systemctl disable --quiet etcd.service || true
+        say "etcd is installed but not enabled: the tests start their own"
     fi
 }
 
