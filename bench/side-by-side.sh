@@ -41,9 +41,11 @@ get_hugepages() {
     free=$(awk '/^HugePages_Free/ { free = $2 } /^Hugepagesize/ { print int(free * $2 / 1024) }' /proc/meminfo)
     ((free < mib)) || return 0
     if [[ -x $reserve ]]; then
-        # Only what nobody had reserved before is ours to return.
-        [[ -s /run/weir-hugepages ]] || before=$(cat "$pages")
-        "$reserve" "$mib" || die "no $mib MiB of hugepages: the cases with 1 M flows cannot run"
+        # What it reserved for others before stays theirs: it returns all or nothing.
+        local others=0
+        [[ ! -s /run/weir-hugepages ]] || read -r others _ </run/weir-hugepages
+        ((others > 0)) || before=$(cat "$pages")
+        "$reserve" "$mib" >&2 || die "no $mib MiB of hugepages: the cases with 1 M flows cannot run"
         return 0
     fi
     before=$(cat "$pages")
