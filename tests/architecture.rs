@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("conntrack", &[]),
     ("config", &[]),
     ("control/proto", &[]),
+    ("control/registry", &[]),
     ("control/health", &[]),
     ("scripts/lab/decap", &[]),
     ("dataplane", &["conntrack", "dpdk-sys", "maglev"]),

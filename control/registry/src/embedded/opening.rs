@@ -1,0 +1,129 @@
+//! Opening the redb file: its tables, its lock, its identity.
+//!
+//! ```text
+//! rows     key text ──▶ (version, encoded row)
+//! numbers  "format", "revision", "epoch", "generation"
+//! texts    "store_id"
+//! ```
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use redb::{Builder, Database, DatabaseError, ReadableTable, StorageBackend, TableDefinition};
+
+use super::failure::Failure;
+use super::lineage::{self, Lineage};
+use crate::encoding::FORMAT;
+use crate::error::Error;
+use crate::{Revision, StoreId};
+
+pub(super) const ROWS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("rows");
+pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+pub(super) const TEXTS: TableDefinition<'_, &str, &str> = TableDefinition::new("texts");
+
+/// Bytes of pages that redb keeps in memory; the whole registry fits.
+const CACHE: usize = 16 * 1024 * 1024;
+
+/// What the database is in.
+pub(super) enum Medium {
+    Path(PathBuf),
+    /// Taken at opening, so it cannot be opened again.
+    Backend(Option<OpenBackend>),
+}
+
+type OpenBackend = Box<dyn FnOnce(&Builder) -> Result<Database, DatabaseError> + Send>;
+
+/// Opens the tables of a database, new or old. Returns the store's id and revision.
+pub(super) fn begin(database: &Database, medium: &Medium) -> Result<(StoreId, Revision), Failure> {
+    let write = database.begin_write()?;
+    let generation = fastrand::u64(..);
+    let (store_id, revision) = {
+        let mut numbers = write.open_table(NUMBERS)?;
+        let mut texts = write.open_table(TEXTS)?;
+        write.open_table(ROWS)?;
+        let format = numbers.get("format")?.map(|format| format.value());
+        if let Some(found) = format.filter(|format| *format > u64::from(FORMAT)) {
+            let found = u32::try_from(found).unwrap_or(u32::MAX);
+            let what = medium.name();
+            return Err(Error::NewerFormat { what, found, known: FORMAT }.into());
+        }
+        numbers.insert("format", u64::from(FORMAT))?;
+        let id = texts.get("store_id")?.map(|id| id.value().to_owned());
+        let id = match (id, format) {
+            (Some(id), _) => Some(StoreId::parse(&id).ok_or_else(|| damaged(medium, "store_id"))?),
+            (None, None) => None,
+            (None, Some(_)) => return Err(damaged(medium, "store_id").into()),
+        };
+        let id = match (id, medium) {
+            (Some(id), Medium::Path(path)) => {
+                let last = Lineage::of(path, id, number(&numbers, "generation")?)?;
+                if last.is_known(path) {
+                    id
+                } else {
+                    tracing::warn!(path = %path.display(), "registry restored or moved: new id");
+                    StoreId::draw()
+                }
+            }
+            (id, _) => id.unwrap_or_else(StoreId::draw),
+        };
+        texts.insert("store_id", id.to_string().as_str())?;
+        numbers.insert("generation", generation)?;
+        (id, number(&numbers, "revision")?)
+    };
+    write.commit()?;
+    if let Medium::Path(path) = medium {
+        Lineage::of(path, store_id, generation)?.write(path)?;
+    }
+    Ok((store_id, revision))
+}
+
+pub(super) fn open_database(medium: &mut Medium) -> Result<Database, Error> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE);
+    let opened = match medium {
+        Medium::Path(path) => {
+            // Secrets of pools are in it.
+            let made = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&*path)
+                .and_then(|_| lineage::sync_folder(path));
+            made.map_err(|error| Error::storage(path.display(), error))?;
+            builder.create(&*path)
+        }
+        Medium::Backend(backend) => match backend.take() {
+            Some(open) => open(&builder),
+            None => return Err(Error::Closed),
+        },
+    };
+    opened.map_err(|error| Failure::from(error).explain(&medium.name()))
+}
+
+/// A number of the file; 0 where there is none yet.
+pub(super) fn number(
+    numbers: &impl ReadableTable<&'static str, u64>,
+    name: &str,
+) -> Result<u64, Failure> {
+    Ok(numbers.get(name)?.map_or(0, |number| number.value()))
+}
+
+fn damaged(medium: &Medium, what: &str) -> Error {
+    Error::corrupt(medium.name(), format!("{what} is missing or unreadable"))
+}
+
+impl Medium {
+    pub(super) fn backend(backend: impl StorageBackend) -> Self {
+        Self::Backend(Some(Box::new(|builder| builder.create_with_backend(backend))))
+    }
+
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Backend(_) => "the registry".to_owned(),
+        }
+    }
+}
