@@ -34,12 +34,18 @@ pub(super) fn rewrite<B: Buffer>(
         return Err(DropReason::TtlExpired);
     }
     let dscp_and_ecn = inner.dscp_and_ecn;
-    let header = backend.header();
-    if !packet.replace_front(link_length, header.len()) {
+    let length = usize::from(backend.header_length);
+    if !packet.replace_front(link_length, length) {
         return Err(DropReason::NoHeadroom);
     }
-    let front = packet.data_mut().get_mut(..header.len()).ok_or(DropReason::NoHeadroom)?;
-    front.copy_from_slice(header);
+    let front = packet.data_mut();
+    // Without a tag the length is known, and the copy is three moves.
+    match (front.first_chunk_mut::<UNTAGGED>(), backend.header.first_chunk::<UNTAGGED>()) {
+        (Some(front), Some(header)) if length == UNTAGGED => *front = *header,
+        _ => {
+            front.get_mut(..length).ok_or(DropReason::NoHeadroom)?.copy_from_slice(backend.header())
+        }
+    }
     let front = front.get_mut(usize::from(backend.link_length)..).unwrap_or_default();
     let (header, _) = Ipv4Header::parse_mut(front).ok_or(DropReason::NoHeadroom)?;
 
@@ -49,7 +55,9 @@ pub(super) fn rewrite<B: Buffer>(
     header.dscp_and_ecn = dscp_and_ecn;
     header.total_length = U16::new(total_length);
     header.identification = U16::new(identification);
-    header.source = (u32::from_be_bytes(header.source) | entropy).to_be_bytes();
+    if entropy != 0 {
+        header.source = (u32::from_be_bytes(header.source) | entropy).to_be_bytes();
+    }
     let sum = backend.checksum_base
         + u32::from(dscp_and_ecn)
         + u32::from(total_length)
@@ -59,6 +67,9 @@ pub(super) fn rewrite<B: Buffer>(
     header.header_checksum = U16::new(!fold(sum));
     Ok(())
 }
+
+/// Ethernet and IPv4 header.
+const UNTAGGED: usize = 14 + Ipv4Header::LENGTH;
 
 /// Adds the carries back in (RFC 1071): at most 20 bits come in, so twice is enough.
 #[inline(always)]

@@ -46,7 +46,7 @@ impl OuterHeaders {
 ///
 /// # Errors
 /// The reason to drop the packet for; its bytes are then unspecified.
-#[inline]
+#[inline(always)]
 pub fn rewrite<B: Buffer>(
     packet: &mut B,
     parsed: &Parsed,

@@ -197,10 +197,11 @@ impl Ipv4Header {
         if self.time_to_live <= 1 {
             return false;
         }
-        let old = u16::from_be_bytes([self.time_to_live, self.protocol.0]);
         self.time_to_live -= 1;
-        let new = u16::from_be_bytes([self.time_to_live, self.protocol.0]);
-        self.header_checksum = U16::new(checksum::update_u16(self.header_checksum.get(), old, new));
+        // RFC 1624, equation 3, for a word that falls by 0x0100: the checksum rises by it, with
+        // the carry brought around, and is never 0xffff.
+        let sum = u32::from(self.header_checksum.get()) + 0x0100;
+        self.header_checksum = U16::new((sum + u32::from(sum >= 0xffff)) as u16);
         true
     }
 }

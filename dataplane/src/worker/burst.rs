@@ -1,18 +1,20 @@
 //! One burst through the stages.
 
-use conntrack::Probe;
+use arrayvec::ArrayVec;
+use conntrack::{KeyHasher, Probe, Table};
 
 use super::Core;
 use crate::answer::{self, ArpAnswer};
 use crate::buffer::Buffer;
 use crate::classify::{Class, classify};
+use crate::counters::WorkerCounters;
 use crate::forward;
 use crate::hold::{HOLD_MS, Held};
 use crate::link::NeighbourSeen;
-use crate::parse::{Parsed, parse};
-use crate::port::{Burst, Port};
+use crate::parse::{Parsed, parse_any, parse_common};
+use crate::port::{BURST, Burst, Port};
 use crate::select::{Selection, Selector, Tally};
-use crate::tables::{BackendState, NO_ROUTE, Tables};
+use crate::tables::{BackendState, NO_ROUTE, PortTable, Tables};
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 
 /// One packet on its way through the stages.
@@ -41,42 +43,48 @@ impl<P: Port> Core<P> {
         };
         self.work.clear();
         self.outcomes.clear();
-        let mut bytes = 0;
-        // Parse and classify; start loading the tags of each flow.
-        for packet in burst.iter() {
-            bytes += packet.data().len() as u64;
-            let parsed = parse(packet, port);
-            let class = classify(&parsed, tables);
-            let flow_hash = self.hasher.hash(&parsed.key);
-            self.conntrack.prefetch_tags(flow_hash);
-            let selection = Selection::Drop(DropReason::NoVip);
-            self.work.push(Work { parsed, class, flow_hash, probe: Probe::NONE, selection });
-        }
+        let bytes = parse_burst(burst, port, &self.hasher, &self.conntrack, &mut self.work);
         self.counters.received_packets.add(burst.len() as u64);
         self.counters.received_bytes.add(bytes);
-        // Find each flow's slot; start loading its entry.
-        for work in &mut self.work {
-            work.probe = self.conntrack.probe(work.flow_hash);
-            if work.probe == Probe::NONE {
-                self.conntrack.prefetch_insert(work.flow_hash);
-            } else {
-                self.conntrack.prefetch_entry(work.probe);
-            }
-        }
-        // Select; start loading the backend's record.
-        let mut tally = Tally::default();
-        let mut selector =
+        classify_burst(&mut self.work, tables);
+        probe_burst(&mut self.work, &self.conntrack);
+        let selector =
             Selector { tables, conntrack: &mut self.conntrack, counters: &self.counters, now_ms };
-        for work in &mut self.work {
-            if let Class::Vip(vip) = work.class {
-                work.selection =
-                    selector.select(&work.parsed, vip, work.flow_hash, work.probe, &mut tally);
-            }
-        }
-        tally.add_to(&self.counters);
+        select_burst(&mut self.work, selector).add_to(&self.counters);
         // Rewrite or answer, and hand over to the port.
-        for (place, packet) in burst.drain(..).enumerate() {
-            let Some(work) = self.work.get(place).copied() else { return };
+        let mut forwarded = 0;
+        for (place, mut packet) in burst.drain(..).enumerate() {
+            let Self { work, outcomes, transmit, counters, outer, .. } = &mut *self;
+            let Some(work) = work.get(place) else { return };
+            // What nearly all packets are: of a VIP's flow, with a backend that can be reached.
+            if let (Class::Vip(vip), Selection::Backend(index)) = (work.class, work.selection)
+                && let Some(backend) = tables.backend(index)
+                && backend.reachable
+                && let Some(queue) = transmit.get_mut(usize::from(backend.port))
+                && !queue.is_full()
+            {
+                let verdict = match forward::rewrite(
+                    &mut packet,
+                    &work.parsed,
+                    backend,
+                    work.flow_hash,
+                    outer,
+                ) {
+                    Ok(()) => {
+                        count(counters, vip, index, work.parsed.ip_length);
+                        forwarded += 1;
+                        let _ = queue.try_push(packet);
+                        Verdict::Forward
+                    }
+                    Err(reason) => {
+                        counters.count_drop(reason);
+                        Verdict::Drop(reason)
+                    }
+                };
+                outcomes.push(Outcome { verdict, vip, backend: index });
+                continue;
+            }
+            let work = *work;
             let outcome = match work.class {
                 Class::Vip(vip) => match work.selection {
                     Selection::Backend(backend) => {
@@ -104,10 +112,11 @@ impl<P: Port> Core<P> {
             }
             self.outcomes.push(outcome);
         }
+        self.counters.forwarded.add(forwarded);
     }
 
     /// Sends a packet to its backend, or keeps it until the way is known.
-    #[inline]
+    #[cold]
     fn forward(
         &mut self,
         mut packet: P::Buffer,
@@ -144,13 +153,7 @@ impl<P: Port> Core<P> {
         if let Err(reason) = rewritten {
             return outcome(Verdict::Drop(reason));
         }
-        let length = u64::from(work.parsed.ip_length);
-        if let (Some(vip), Some(backend)) = (self.counters.vip(vip), self.counters.backend(index)) {
-            vip.packets.add(1);
-            vip.bytes.add(length);
-            backend.packets.add(1);
-            backend.bytes.add(length);
-        }
+        count(&self.counters, vip, index, work.parsed.ip_length);
         self.counters.forwarded.add(1);
         self.queue(packet, backend.port);
         outcome(Verdict::Forward)
@@ -310,5 +313,94 @@ impl<P: Port> Core<P> {
         }
         self.counters.transmitted_packets.add(sent as u64);
         self.counters.transmitted_bytes.add(bytes.saturating_sub(refused_bytes));
+    }
+}
+
+/// Parses; starts loading the tags of each flow. Returns the bytes of all packets.
+#[inline(never)]
+fn parse_burst<B: Buffer>(
+    burst: &[B],
+    port: &PortTable,
+    hasher: &KeyHasher,
+    conntrack: &Table,
+    work: &mut ArrayVec<Work, BURST>,
+) -> u64 {
+    let mut bytes = 0;
+    for packet in burst {
+        bytes += packet.data().len() as u64;
+        // One call of `enter` for each form, so that the common one is written straight to its
+        // place: it is read in larger pieces than it is made of, and a copy in between would wait
+        // for the pieces to reach the cache.
+        match parse_common(packet, port) {
+            Some(parsed) => enter(work, hasher, conntrack, parsed),
+            None => enter_other(work, hasher, conntrack, packet, port),
+        }
+    }
+    bytes
+}
+
+/// Finds each packet's VIP: a loop short enough for the CPU to look several packets ahead.
+#[inline(never)]
+fn classify_burst(work: &mut [Work], tables: &Tables) {
+    for work in work {
+        work.class = classify(&work.parsed, tables);
+    }
+}
+
+/// Finds each flow's slot; starts loading its entry.
+#[inline(never)]
+fn probe_burst(work: &mut [Work], conntrack: &Table) {
+    for work in work {
+        work.probe = conntrack.probe(work.flow_hash);
+        if work.probe == Probe::NONE {
+            conntrack.prefetch_insert(work.flow_hash);
+        } else {
+            conntrack.prefetch_entry(work.probe);
+        }
+    }
+}
+
+/// Chooses each packet's backend.
+#[inline(never)]
+fn select_burst(work: &mut [Work], mut selector: Selector<'_>) -> Tally {
+    let mut tally = Tally::default();
+    for work in work {
+        if let Class::Vip(vip) = work.class {
+            work.selection =
+                selector.select(&work.parsed, vip, work.flow_hash, work.probe, &mut tally);
+        }
+    }
+    tally
+}
+
+#[inline(always)]
+fn enter(work: &mut ArrayVec<Work, BURST>, hasher: &KeyHasher, conntrack: &Table, parsed: Parsed) {
+    let flow_hash = hasher.hash(&parsed.key);
+    conntrack.prefetch_tags(flow_hash);
+    let selection = Selection::Drop(DropReason::NoVip);
+    let _ =
+        work.try_push(Work { parsed, class: Class::Arp, flow_hash, probe: Probe::NONE, selection });
+}
+
+#[cold]
+#[inline(never)]
+fn enter_other<B: Buffer>(
+    work: &mut ArrayVec<Work, BURST>,
+    hasher: &KeyHasher,
+    conntrack: &Table,
+    packet: &B,
+    port: &PortTable,
+) {
+    enter(work, hasher, conntrack, parse_any(packet, port));
+}
+
+/// Counts a forwarded packet of `length` bytes.
+#[inline(always)]
+fn count(counters: &WorkerCounters, vip: u32, backend: u32, length: u16) {
+    if let (Some(vip), Some(backend)) = (counters.vip(vip), counters.backend(backend)) {
+        vip.packets.add(1);
+        vip.bytes.add(u64::from(length));
+        backend.packets.add(1);
+        backend.bytes.add(u64::from(length));
     }
 }

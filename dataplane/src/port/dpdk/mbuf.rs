@@ -151,7 +151,10 @@ impl Buffer for Mbuf {
 
     #[inline(always)]
     fn prefetch(&self) {
-        prefetch::read(self.start());
+        let start = self.start();
+        prefetch::read(start);
+        // Where an outer header will be written.
+        prefetch::read(start.wrapping_sub(64));
     }
 }
 
