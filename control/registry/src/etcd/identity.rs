@@ -31,8 +31,13 @@ struct Stored {
     cluster_id: u64,
 }
 
-/// Reads the store's identity; draws it where there is none, or one of another cluster.
-pub(super) async fn find_or_draw(calls: &Calls, keys: &Keys) -> Result<Identity, Error> {
+/// Reads the store's identity; draws it where there is none, or one of another cluster, or still
+/// that of `outlived`, a store which is known to have been restored from a backup since.
+pub(super) async fn find_or_draw(
+    calls: &Calls,
+    keys: &Keys,
+    outlived: Option<StoreId>,
+) -> Result<Identity, Error> {
     calls
         .until_done("connect", calls.deadline(), |mut link| async move {
             let found = link.kv.get(keys.store.as_str(), None).await?;
@@ -41,10 +46,10 @@ pub(super) async fn find_or_draw(calls: &Calls, keys: &Keys) -> Result<Identity,
             let pair = found.kvs().first();
             if let Some(pair) = pair {
                 let known = Identity::read(pair.value())?;
-                if known.cluster_id == cluster_id {
+                if known.cluster_id == cluster_id && outlived != Some(known.store_id) {
                     return Ok(known);
                 }
-                tracing::warn!(old = %known.store_id, "registry restored into another cluster");
+                tracing::warn!(old = %known.store_id, "registry restored from a backup");
             }
             let drawn = Identity::draw(cluster_id)?;
             let before = pair.map_or(0, etcd_client::KeyValue::mod_revision);

@@ -76,7 +76,7 @@ impl EtcdStore {
         let keys = Keys::under(&settings.prefix);
         let lease_ttl = settings.lease_ttl;
         let calls = Calls::new(settings)?;
-        let identity = identity::find_or_draw(&calls, &keys).await?;
+        let identity = identity::find_or_draw(&calls, &keys, None).await?;
         let inner = Inner {
             calls,
             keys,
@@ -187,8 +187,15 @@ impl Registry for EtcdStore {
     }
 
     async fn adopt_store(&self) -> Result<StoreId, Error> {
-        self.inner.calls.forget_revision();
-        let identity = identity::find_or_draw(&self.inner.calls, &self.inner.keys).await?;
+        let inner = &*self.inner;
+        let outlived = match inner.snapshot().await {
+            // Revisions went back, or the rows' owner changed: if the id is still the same, it
+            // was restored.
+            Err(Error::StoreReplaced) => Some(inner.identity().store_id),
+            _ => None,
+        };
+        inner.calls.forget_revision();
+        let identity = identity::find_or_draw(&inner.calls, &inner.keys, outlived).await?;
         let store_id = identity.store_id;
         self.inner.set_identity(identity);
         Ok(store_id)
