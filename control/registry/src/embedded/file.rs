@@ -31,8 +31,8 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn open(mut medium: Medium) -> Result<Self, Error> {
-        let database = opening::open_database(&mut medium)?;
-        let (store_id, revision) = opening::begin(&database, &medium)
+        let mut database = opening::open_database(&mut medium)?;
+        let (store_id, revision) = opening::begin(&mut database, &medium)
             .map_err(|failure| failure.explain(&medium.name()))?;
         let feed = Arc::new(Feed::from(revision));
         Ok(Self { medium, database: Some(database), store_id, feed })

@@ -52,6 +52,7 @@ pub struct RedbSettings {
 
 /// A registry in one file. Closed, and unlocked, when it is dropped.
 pub struct RedbStore {
+    name: String,
     store_id: Mutex<StoreId>,
     timeout: Duration,
     feed: Arc<Feed>,
@@ -101,8 +102,10 @@ impl RedbStore {
     async fn start(medium: Medium, limit: Duration) -> Result<Self, Error> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let (opened, answer) = oneshot::channel();
+        let name = medium.name();
         let thread = thread::Builder::new()
-            .name("registry".into())
+            // In full, since a panic names its thread.
+            .name(format!("registry {name}").replace('\0', ""))
             .spawn(move || {
                 let mut file = match File::open(medium) {
                     Ok(file) => file,
@@ -116,8 +119,13 @@ impl RedbStore {
                 }
             })
             .map_err(|error| Error::storage("a thread for the registry", error))?;
-        let (store_id, feed) = bounded("open", limit, answer).await??;
+        let opened = match timeout(limit, answer).await {
+            Ok(opened) => opened.map_err(|_| gave_up(&name))?,
+            Err(_) => return Err(late("open", limit)),
+        };
+        let (store_id, feed) = opened?;
         Ok(Self {
+            name,
             store_id: Mutex::new(store_id),
             timeout: limit,
             feed,
@@ -141,7 +149,7 @@ impl RedbStore {
         });
         let whole = async {
             jobs.send(job).await.map_err(|_| Error::Closed)?;
-            answer.await.map_err(|_| Error::Closed)?
+            answer.await.map_err(|_| gave_up(&self.name))?
         };
         match timeout(self.timeout, whole).await {
             Ok(result) => result,
@@ -170,15 +178,11 @@ fn late(what: &'static str, after: Duration) -> Error {
     Error::Timeout { what, after, last: String::new() }
 }
 
-async fn bounded<T>(
-    what: &'static str,
-    limit: Duration,
-    answer: oneshot::Receiver<T>,
-) -> Result<T, Error> {
-    match timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|_| Error::Closed),
-        Err(_) => Err(late(what, limit)),
-    }
+/// redb panics on some damage that it meets at opening, before checksums are checked. Where panics
+/// unwind, the thread is gone and the caller is told this; else the process ends, with the file's
+/// name in the panic.
+fn gave_up(name: &str) -> Error {
+    Error::corrupt(name, "redb could not read it and gave up")
 }
 
 #[async_trait]

@@ -35,7 +35,18 @@ pub(super) enum Medium {
 type OpenBackend = Box<dyn FnOnce(&Builder) -> Result<Database, DatabaseError> + Send>;
 
 /// Opens the tables of a database, new or old. Returns the store's id and revision.
-pub(super) fn begin(database: &Database, medium: &Medium) -> Result<(StoreId, Revision), Failure> {
+///
+/// redb checks checksums only after a crash, and panics on damage that it meets later, so they
+/// are all checked here; the file is small. A file that could only be repaired may have lost its
+/// newest commit, so it is another store.
+pub(super) fn begin(
+    database: &mut Database,
+    medium: &Medium,
+) -> Result<(StoreId, Revision), Failure> {
+    let intact = database.check_integrity()?;
+    if !intact {
+        tracing::error!(file = medium.name(), "registry was damaged and repaired: rows may be old");
+    }
     let write = database.begin_write()?;
     let generation = fastrand::u64(..);
     let (store_id, revision) = {
@@ -56,6 +67,7 @@ pub(super) fn begin(database: &Database, medium: &Medium) -> Result<(StoreId, Re
             (None, Some(_)) => return Err(damaged(medium, "store_id").into()),
         };
         let id = match (id, medium) {
+            (Some(_), _) if !intact => StoreId::draw(),
             (Some(id), Medium::Path(path)) => {
                 let last = Lineage::of(path, id, number(&numbers, "generation")?)?;
                 if last.is_known(path) {
