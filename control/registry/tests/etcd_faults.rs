@@ -222,11 +222,12 @@ async fn a_leader_that_slept_through_its_lease_cannot_write() {
     let began = Instant::now();
     let term = elected(&*store, "z").await;
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    put(&*store, term.fence(), vec![numbered("c", 1)]).await;
+    // Nothing has been written since: the fence alone must hold.
     woken.send(()).unwrap();
     let refused = tokio::task::block_in_place(|| sleeper.join().unwrap());
     let Err(Error::Fenced { leader }) = refused else { panic!("{refused:?}") };
     assert_eq!(leader.as_deref(), Some("z.example:9190"));
+    put(&*store, term.fence(), vec![numbered("c", 1)]).await;
     assert_eq!(store.snapshot().await.unwrap().backends["b"].row.port, 1);
 }
 

@@ -80,7 +80,7 @@ async fn no_acknowledged_write_is_lost_or_torn_when_the_writer_is_killed() {
             let mut newest = 0;
             for line in lines.map_while(Result::ok) {
                 if line == "ready" {
-                    drop(ready.send(()));
+                    let _ = ready.send(());
                 } else if let Some(number) = line.strip_prefix("acknowledged ") {
                     newest = number.parse().unwrap();
                 }

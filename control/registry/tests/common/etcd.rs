@@ -21,24 +21,33 @@ const START: Duration = Duration::from_secs(30);
 pub(crate) struct Cluster {
     folder: TempDir,
     token: String,
+    scheme: &'static str,
+    more: Vec<String>,
     members: Vec<Member>,
 }
 
 struct Member {
     client: u16,
     peer: u16,
+    /// Answers for its health, without TLS.
+    health: u16,
     process: Option<Child>,
 }
 
 impl Cluster {
     /// Starts so many members and waits until each answers through a quorum.
     pub(crate) fn start(members: usize) -> Self {
-        let mut ports = free_ports(2 * members).into_iter();
+        Self::start_with(members, "http", Vec::new())
+    }
+
+    /// With more arguments, and the scheme that they make clients use.
+    pub(crate) fn start_with(members: usize, scheme: &'static str, more: Vec<String>) -> Self {
+        let mut ports = free_ports(3 * members).into_iter();
         let mut next = || ports.next().unwrap();
-        let members =
-            (0..members).map(|_| Member { client: next(), peer: next(), process: None }).collect();
+        let member = |_| Member { client: next(), peer: next(), health: next(), process: None };
+        let members = (0..members).map(member).collect();
         let folder = tempfile::tempdir().unwrap();
-        let mut cluster = Self { folder, token: "first".into(), members };
+        let mut cluster = Self { folder, token: "first".into(), scheme, more, members };
         for index in 0..cluster.members.len() {
             cluster.spawn(index);
         }
@@ -47,7 +56,11 @@ impl Cluster {
     }
 
     pub(crate) fn endpoints(&self) -> Vec<String> {
-        self.members.iter().map(|member| format!("http://127.0.0.1:{}", member.client)).collect()
+        let scheme = self.scheme;
+        self.members
+            .iter()
+            .map(|member| format!("{scheme}://127.0.0.1:{}", member.client))
+            .collect()
     }
 
     /// kill -9.
@@ -66,15 +79,18 @@ impl Cluster {
             .enumerate()
             .map(|(at, member)| format!("m{at}=http://127.0.0.1:{}", member.peer))
             .collect();
-        let client = format!("http://127.0.0.1:{}", self.members[index].client);
+        let client = &self.endpoints()[index];
+        let health = format!("http://127.0.0.1:{}", self.members[index].health);
         let peer = format!("http://127.0.0.1:{}", self.members[index].peer);
         let log = File::options().create(true).append(true).open(self.log(index)).unwrap();
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "etcd", "--name", &format!("m{index}")])
             .args(["--data-dir", self.data(index).to_str().unwrap()])
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-client-urls", client, "--advertise-client-urls", client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &initial.join(","), "--initial-cluster-state", "new"])
+            .args(["--listen-metrics-urls", &health])
+            .args(&self.more)
             .args(["--initial-cluster-token", &self.token])
             .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
             .stdout(log.try_clone().unwrap())
@@ -96,7 +112,7 @@ impl Cluster {
     pub(crate) fn wait(&self) {
         let start = Instant::now();
         for (index, member) in self.members.iter().enumerate() {
-            while member.process.is_some() && !healthy(member.client) {
+            while member.process.is_some() && !healthy(member.health) {
                 if start.elapsed() > START {
                     let log = std::fs::read_to_string(self.log(index)).unwrap_or_default();
                     panic!("etcd m{index} is not healthy after {START:?}:\n{log}");

@@ -38,7 +38,7 @@ pub(crate) struct Stage {
 
 enum Place {
     File(TempDir),
-    Etcd(EtcdSettings, Option<etcd::Cluster>),
+    Etcd(Box<EtcdSettings>, Option<etcd::Cluster>),
 }
 
 impl Stage {
@@ -48,13 +48,14 @@ impl Stage {
 
     /// A corner of the etcd that tests share.
     pub(crate) async fn etcd() -> Self {
-        Self::at(Place::Etcd(settings(etcd::shared()), None)).await
+        Self::at(Place::Etcd(Box::new(settings(etcd::shared())), None)).await
     }
 
     /// An etcd of its own.
     pub(crate) async fn etcd_alone() -> Self {
         let cluster = etcd::Cluster::start(1);
-        Self::at(Place::Etcd(settings(cluster.endpoints()), Some(cluster))).await
+        let settings = Box::new(settings(cluster.endpoints()));
+        Self::at(Place::Etcd(settings, Some(cluster))).await
     }
 
     /// The same store through a new handle; the old one is gone by then.
@@ -72,7 +73,7 @@ impl Stage {
                 Self { registry: store.clone(), election: store, place }
             }
             Place::Etcd(settings, _) => {
-                let store = Arc::new(EtcdStore::connect(settings.clone()).await.unwrap());
+                let store = Arc::new(EtcdStore::connect((**settings).clone()).await.unwrap());
                 Self { registry: store.clone(), election: store, place }
             }
         }
