@@ -114,7 +114,8 @@ pub trait Registry: Send + Sync + fmt::Debug {
     async fn compact(&self, until: Revision) -> Result<(), Error>;
 
     /// Gives the store another id: after it was restored from a backup in a way that it cannot
-    /// notice by itself (etcd, with members and token as before).
+    /// notice by itself (etcd, with members and token as before). Every watch ends in a gap; other
+    /// handles answer [`Error::StoreReplaced`] until they adopt it.
     ///
     /// # Errors
     /// As for [`Registry::apply`].

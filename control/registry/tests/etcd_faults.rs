@@ -191,6 +191,26 @@ async fn a_write_that_a_member_slept_over_never_happens_after_a_later_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_leaves_a_member_that_hangs() {
+    let cluster = Cluster::start(3);
+    let store = connect(&quick(cluster.endpoints(), 3, 20)).await;
+    let term = elected(&*store, "a").await;
+    let mut watch = store.watch(store.snapshot().await.unwrap().revision);
+    for paused in 0..3 {
+        cluster.pause(paused, true);
+        let began = Instant::now();
+        let revision = put(&*store, term.fence(), vec![numbered("b", paused as u16)]).await;
+        match soon("a commit", watch.next()).await {
+            Some(Observed::Commit(commit)) => assert_eq!(commit.revision, revision),
+            other => panic!("{other:?}"),
+        }
+        // Far less than until a silent connection is given up.
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        cluster.pause(paused, false);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_slept_through_its_lease_cannot_write() {
     let cluster = Cluster::start(1);
     let settings = quick(cluster.endpoints(), 5, 2);

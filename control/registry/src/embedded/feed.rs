@@ -27,6 +27,8 @@ pub(super) struct Feed {
 
 #[derive(Debug)]
 struct Ring {
+    /// Counts how often the store's id was renewed.
+    life: u64,
     /// Transactions up to this one are forgotten.
     floor: Revision,
     newest: Revision,
@@ -37,6 +39,7 @@ struct Ring {
 /// One reader's place in the feed. It does not keep the store open.
 #[derive(Debug)]
 pub(crate) struct FeedReader {
+    life: u64,
     ring: Arc<Mutex<Ring>>,
     cursor: Revision,
     newest: watch::Receiver<Revision>,
@@ -45,7 +48,8 @@ pub(crate) struct FeedReader {
 impl Feed {
     /// Nothing is known of what was before `revision`.
     pub(super) fn from(revision: Revision) -> Self {
-        let ring = Ring { floor: revision, newest: revision, commits: VecDeque::new(), changes: 0 };
+        let commits = VecDeque::new();
+        let ring = Ring { life: 0, floor: revision, newest: revision, commits, changes: 0 };
         Self { ring: Arc::new(Mutex::new(ring)), newest: watch::Sender::new(revision) }
     }
 
@@ -70,11 +74,19 @@ impl Feed {
     pub(super) fn resume(&self, revision: Revision) {
         let mut ring = lock(&self.ring);
         if ring.newest != revision {
-            *ring =
-                Ring { floor: revision, newest: revision, commits: VecDeque::new(), changes: 0 };
+            ring.floor = revision;
+            ring.newest = revision;
+            ring.commits.clear();
+            ring.changes = 0;
             drop(ring);
             self.newest.send_replace(revision);
         }
+    }
+
+    /// The store has another id: everybody has to read a snapshot.
+    pub(super) fn renew(&self) {
+        lock(&self.ring).life += 1;
+        self.newest.send_modify(|_| ());
     }
 
     pub(super) fn compact(&self, until: Revision) -> Result<(), Error> {
@@ -93,7 +105,12 @@ impl Feed {
     }
 
     pub(super) fn reader(&self, from: Revision) -> FeedReader {
-        FeedReader { ring: Arc::clone(&self.ring), cursor: from, newest: self.newest.subscribe() }
+        FeedReader {
+            life: lock(&self.ring).life,
+            ring: Arc::clone(&self.ring),
+            cursor: from,
+            newest: self.newest.subscribe(),
+        }
     }
 }
 
@@ -105,8 +122,8 @@ impl Ring {
         }
     }
 
-    fn after(&self, cursor: Revision) -> Option<Observed> {
-        if cursor > self.newest {
+    fn after(&self, cursor: Revision, life: u64) -> Option<Observed> {
+        if cursor > self.newest || life != self.life {
             return Some(Observed::Gap(GapReason::StoreReplaced));
         }
         if cursor < self.floor {
@@ -122,7 +139,7 @@ impl FeedReader {
     pub(crate) async fn next(&mut self) -> Observed {
         loop {
             self.newest.borrow_and_update();
-            let next = lock(&self.ring).after(self.cursor);
+            let next = lock(&self.ring).after(self.cursor, self.life);
             match next {
                 Some(Observed::Commit(commit)) => {
                     self.cursor = commit.revision;

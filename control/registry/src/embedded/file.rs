@@ -144,6 +144,7 @@ impl File {
             Ok(generation)
         })?;
         self.store_id = renewed;
+        self.feed.renew();
         if let Medium::Path(path) = &self.medium {
             Lineage::of(path, renewed, generation)
                 .and_then(|lineage| lineage.write(path))

@@ -9,14 +9,14 @@
 //! one seen before it was asked, or another cluster, is an answer of another store.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use etcd_client::{
     Certificate, Client, ConnectOptions, KvClient, LeaseClient, ResponseHeader, TlsOptions,
     WatchClient,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::identity::Identity;
@@ -34,8 +34,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 pub(super) struct Calls {
     endpoints: Vec<Endpoint>,
-    /// Counts up; the endpoint in use, modulo their number.
-    current: AtomicUsize,
+    /// Counts up; the endpoint in use, modulo their number. Watches follow it.
+    current: watch::Sender<usize>,
     options: ConnectOptions,
     timeout: Duration,
     /// The highest revision that an answer has shown.
@@ -98,7 +98,7 @@ impl Calls {
         Ok(Self {
             endpoints: settings.endpoints.into_iter().map(endpoint).collect(),
             // Controllers that start together do not all ask the same member.
-            current: AtomicUsize::new(fastrand::usize(..1024)),
+            current: watch::Sender::new(fastrand::usize(..1024)),
             options,
             timeout: settings.timeout,
             highest: AtomicI64::new(0),
@@ -151,7 +151,7 @@ impl Calls {
     where
         F: Future<Output = Result<T, Trouble>>,
     {
-        let current = self.current.load(Ordering::Relaxed);
+        let current = *self.current.borrow();
         let endpoint = &self.endpoints[current % self.endpoints.len()];
         let attempt = async { call(self.link(endpoint).await?).await };
         let done = match timeout(limit, attempt).await {
@@ -197,10 +197,16 @@ impl Calls {
 
     /// Only the first of several calls that failed on one endpoint moves on.
     fn leave(&self, current: usize) {
-        let next = current.wrapping_add(1);
-        let relaxed = Ordering::Relaxed;
-        // Somebody else moved on already when this fails.
-        let _ = self.current.compare_exchange(current, next, relaxed, relaxed);
+        self.current.send_if_modified(|now| {
+            let first = *now == current;
+            *now = now.wrapping_add(usize::from(first));
+            first
+        });
+    }
+
+    /// Tells when the endpoint in use, as of now, is left.
+    pub(super) fn endpoint_left(&self) -> watch::Receiver<usize> {
+        self.current.subscribe()
     }
 }
 

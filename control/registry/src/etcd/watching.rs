@@ -2,7 +2,8 @@
 //!
 //! etcd sends all events of a revision in one message, in order of revisions, and resumes at any
 //! revision it still has. So the cursor is the last revision passed on, and a new connection asks
-//! for the one after it. What cannot be resumed is told as a gap: history compacted away, a store
+//! for the one after it. A member that is cut off or hangs says nothing to a watch; calls notice,
+//! and when they leave it for another, watches do so too. What cannot be resumed is told as a gap: history compacted away, a store
 //! that is another, a row that cannot be read.
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub(super) async fn follow(inner: Arc<Inner>, from: Revision, sender: Sender<Obs
 
 impl Inner {
     async fn watch_once(&self, cursor: &mut Revision, sender: &Sender<Observed>) -> End {
+        let mut left = self.calls.endpoint_left();
         let mut stream = match self.begin_watch(*cursor).await {
             Ok(stream) => stream,
             Err(Trouble::Again(why)) => return End::Broken(why),
@@ -60,6 +62,7 @@ impl Inner {
         loop {
             let message = tokio::select! {
                 () = sender.closed() => return End::Unwanted,
+                _ = left.changed() => return End::Broken("its member does not answer calls".into()),
                 message = stream.message() => message,
             };
             let response = match message {

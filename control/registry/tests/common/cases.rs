@@ -351,9 +351,12 @@ pub(crate) async fn a_renewed_store_has_another_id_and_its_rows(stage: Stage) {
     let term = stage.lead().await;
     put(&*stage.registry, term.fence(), vec![numbered("b", 7)]).await;
     let before = stage.registry.store_id();
+    let now = stage.registry.snapshot().await.unwrap().revision;
+    let mut watch = stage.registry.watch(now);
     let renewed = stage.registry.renew_store_id(term.fence()).await.unwrap();
     assert_ne!(renewed, before);
     assert_eq!(stage.registry.store_id(), renewed);
+    assert_eq!(next(&mut watch).await, Observed::Gap(GapReason::StoreReplaced));
     let snapshot = stage.registry.snapshot().await.unwrap();
     assert_eq!((snapshot.store_id, snapshot.backends.len()), (renewed, 1));
     put(&*stage.registry, term.fence(), vec![numbered("c", 7)]).await;
