@@ -1,0 +1,3 @@
+//! Probes backends and reports to the controller.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! How nodes, checkers and operators reach the controller that leads.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The operator's command line of the control plane.
+
+#![forbid(unsafe_code)]
