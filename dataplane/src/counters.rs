@@ -73,6 +73,23 @@ impl TrafficCounters {
     }
 }
 
+/// What clients do when a backend fails them: under Direct Server Return the backend's own half
+/// never crosses the node, so this is all that the data path can say about it. Kept apart from
+/// [`TrafficCounters`], which every packet writes and which stay two to a cache line.
+#[derive(Debug, Default)]
+pub struct SignalCounters {
+    /// Flows in SYN_RECV or ESTABLISHED that the client ended with a RST, each counted once: an
+    /// entry in TIME_WAIT has had its RST. A RST after the client's FIN is not counted: it answers
+    /// data to a socket that is closed, and says nothing about the backend (RFC 9293 section
+    /// 3.10.7.1, CLOSED state).
+    pub client_resets: Counter,
+    /// SYNs on flows in SYN_RECV: the client repeats itself because no SYN+ACK reached it (RFC 9293
+    /// section 3.8.1; first after 1 s, RFC 6298 sections 2 and 5.7). The entry keeps no sequence
+    /// number, so a SYN of another attempt from the same port counts as well: the one before it
+    /// was not answered either.
+    pub syn_retransmits: Counter,
+}
+
 /// What became of conntrack lookups and inserts.
 #[derive(Debug, Default)]
 pub struct ConntrackCounters {
@@ -133,6 +150,7 @@ pub struct WorkerCounters {
     drops: [Counter; DropReason::COUNT],
     vips: Box<[TrafficCounters]>,
     backends: Box<[TrafficCounters]>,
+    signals: Box<[SignalCounters]>,
 }
 
 impl Default for WorkerCounters {
@@ -164,6 +182,7 @@ impl WorkerCounters {
             drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
             vips: (0..MAX_VIPS).map(|_| TrafficCounters::default()).collect(),
             backends: (0..MAX_BACKENDS).map(|_| TrafficCounters::default()).collect(),
+            signals: (0..MAX_BACKENDS).map(|_| SignalCounters::default()).collect(),
         }
     }
 
@@ -194,6 +213,13 @@ impl WorkerCounters {
     pub fn backend(&self, index: u32) -> Option<&TrafficCounters> {
         self.backends.get(index as usize)
     }
+
+    /// What the clients of a backend have to say about it; `None` for
+    /// [`crate::verdict::NO_BACKEND`].
+    #[inline]
+    pub fn signals(&self, index: u32) -> Option<&SignalCounters> {
+        self.signals.get(index as usize)
+    }
 }
 
 #[cfg(test)]
@@ -219,5 +245,6 @@ mod tests {
         let counters = WorkerCounters::new();
         assert!(counters.vip(crate::verdict::NO_VIP).is_none());
         assert!(counters.backend(crate::verdict::NO_BACKEND).is_none());
+        assert!(counters.signals(crate::verdict::NO_BACKEND).is_none());
     }
 }

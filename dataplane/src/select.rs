@@ -4,7 +4,9 @@
 //! on to the same backend (SPEC section 2). What the state of a pinned backend means for its
 //! flows is decided here, in [`reconsider`].
 
-use conntrack::{Cause, Entry, Hit, Inserted, Lookup, Packet, Pin, Probe, Removed, Segment, Table};
+use conntrack::{
+    Cause, Entry, Hit, Inserted, Lookup, Packet, Pin, Probe, Removed, Segment, State, Table,
+};
 
 use crate::counters::WorkerCounters;
 use crate::parse::Parsed;
@@ -99,6 +101,7 @@ impl Selector<'_> {
                     && matches!(backend.state, BackendState::Active | BackendState::Draining)
                     && !hit.tombstone()
                     && hit.vip() == vip_index
+                    && !may_signal(parsed.segment)
                 {
                     return Selection::Backend(index);
                 }
@@ -183,6 +186,25 @@ fn is_own_source(parsed: &Parsed, tables: &Tables) -> bool {
     tables.lookup.contains_address(address_bits(source)) || tables.owns(source)
 }
 
+/// Whether a packet of a known flow may be a sign of trouble: a SYN or a RST. All others go on the
+/// short way.
+#[inline(always)]
+const fn may_signal(segment: Segment) -> bool {
+    matches!(segment, Segment::Syn | Segment::Rst)
+}
+
+/// Counts what the client's packet says about its backend (see [`SignalCounters`]).
+///
+/// [`SignalCounters`]: crate::counters::SignalCounters
+fn count_signal(hit: &Hit<'_>, segment: Segment, counters: &WorkerCounters) {
+    let Some(signals) = counters.signals(hit.backend()) else { return };
+    match (hit.before(), segment) {
+        (State::SynReceived, Segment::Syn) => signals.syn_retransmits.add(1),
+        (State::SynReceived | State::Established, Segment::Rst) => signals.client_resets.add(1),
+        _ => {}
+    }
+}
+
 /// A VIP was renamed (a port became a range, an address a prefix): its flows go with it.
 #[cold]
 fn rebind(hit: &mut Hit<'_>, vip: u32, counters: &WorkerCounters) {
@@ -193,7 +215,8 @@ fn rebind(hit: &mut Hit<'_>, vip: u32, counters: &WorkerCounters) {
     hit.rebind(vip);
 }
 
-/// A flow whose backend is not simply there: evicted, gone, or unhealthy.
+/// A packet that opens or resets a known flow, and any packet of one whose backend is not simply
+/// there: evicted, gone, or unhealthy.
 #[cold]
 fn reconsider(
     mut hit: Hit<'_>,
@@ -209,6 +232,9 @@ fn reconsider(
         Some(backend) if backend.generation == old.generation && !hit.tombstone() => backend.state,
         _ => BackendState::Gone,
     };
+    if !matches!(state, BackendState::Evicted | BackendState::Gone) {
+        count_signal(&hit, packet.segment, counters);
+    }
     let tcp = parsed.key.protocol() == IpProtocol::TCP.0;
     let reselects = tables.pool(vip.pool).is_some_and(|pool| pool.reselect);
     match state {
