@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::etcd::Cluster;
-use common::{SOON, candidate, elected, key, numbered, put, settings, soon};
+use common::{candidate, elected, key, numbered, put, settings, soon};
 use registry::{
     Campaign, Change, Election, Error, EtcdSettings, EtcdStore, Fence, GapReason, Observed,
     Preconditions, Registry, Row, Snapshot, Status, Watch,
