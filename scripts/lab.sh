@@ -9,6 +9,9 @@
 #   node   192.0.2.2 ───┘
 #     the DPDK port; the kernel of the node's namespace has no address and stays silent
 #
+# With --controllers there is a management network beside it (scripts/lab/control.sh), with --nodes
+# a router that spreads the client's packets over several nodes.
+#
 # Every DPDK process of a lab runs inside the namespace "node":
 #
 #   scripts/lab.sh up try --port net_tap --backends 3
@@ -27,6 +30,8 @@ source "$here/lab/network.sh"
 source "$here/lab/services.sh"
 # shellcheck source=scripts/lab/node.sh
 source "$here/lab/node.sh"
+# shellcheck source=scripts/lab/control.sh
+source "$here/lab/control.sh"
 
 usage() {
     cat >&2 <<'END'
@@ -42,13 +47,21 @@ usage: scripts/lab.sh COMMAND NAME ...
                                 and its route to the VIPs leaves room for the outer header
       --rate RATE               speed of a download of /slow                (256k)
       --file-mib N              size of that file                           (64)
-  attach NAME [SECONDS]       net_tap: joins the started node's weir0 to the segment (30)
+      --nodes N                 1 to 3; several are behind a router         (1)
+      --controllers N           0, 1 (embedded registry) or 3 (over etcd)   (0)
+  attach NAME [SECONDS [N]]   net_tap: joins node N's weir0 to the segment, once started (30 1)
   config NAME [OPTIONS]       prints a configuration of weir for the lab
       --hugepages true|false    (true when enough of them are free)
       --memory MIB              (512)
       --flows N                 (200000)
+      --node N                  (1)
+  controller NAME N           prints a configuration of controller N
+  checker NAME N              prints a configuration of checker N, 1 to 3
+  ctl NAME                    prints the environment for weir ctl on host "control"
+  route NAME N...             makes the router spread over these nodes only
   device NAME                 prints the DPDK device string of the node's port
-  exec NAME HOST COMMAND...   runs COMMAND on client, node, switch, b1, b2 ...
+  exec NAME HOST COMMAND...   runs COMMAND on client, node, node2, node3, router, control, c1,
+                              c2, c3, switch, b1, b2 ...
   requests NAME               requests that each backend's nginx has answered
   decapsulated NAME           each decapsulator's counters, as JSON
   show NAME                   what the lab has, and commands to try
@@ -69,7 +82,9 @@ select_lab() {
     STATE=$LABS/$LAB
 }
 
-# Makes the lab's settings variables again: MODE PORT BACKENDS QUEUES MTU RATE FILE_MIB.
+SETTINGS=(MODE PORT BACKENDS QUEUES MTU RATE FILE_MIB NODES CONTROLLERS)
+
+# Makes the lab's settings variables again.
 load_lab() {
     select_lab "$1"
     [[ -f $STATE/settings ]] || die "there is no lab '$LAB': make it with scripts/lab.sh up $LAB"
@@ -85,6 +100,7 @@ number_between() {
 
 read_settings() {
     MODE=ipip PORT=net_tap BACKENDS=3 QUEUES=1 MTU=1600 RATE=256k FILE_MIB=64
+    NODES=1 CONTROLLERS=0
     while (($#)); do
         (($# >= 2)) || usage
         case $1 in
@@ -95,6 +111,8 @@ read_settings() {
         --mtu) MTU=$2 ;;
         --rate) RATE=$2 ;;
         --file-mib) FILE_MIB=$2 ;;
+        --nodes) NODES=$2 ;;
+        --controllers) CONTROLLERS=$2 ;;
         *) usage ;;
         esac
         shift 2
@@ -107,6 +125,8 @@ read_settings() {
         die "net_af_xdp has one queue on a veth: the driver counts combined channels only, a veth has none"
     number_between 1500 9000 "$MTU"
     number_between 1 4096 "$FILE_MIB"
+    number_between 1 3 "$NODES"
+    [[ $CONTROLLERS =~ ^[013]$ ]] || die "--controllers is 0, 1 or 3: '$CONTROLLERS'"
     [[ $RATE =~ ^[0-9]+[km]?$ ]] || die "a rate is bytes a second, such as 256k: $RATE"
 }
 
@@ -120,11 +140,12 @@ up() {
     mkdir -p "$STATE"
     trap 'warn "making the lab failed"; down "$LAB"' EXIT
     local name
-    for name in MODE PORT BACKENDS QUEUES MTU RATE FILE_MIB; do
+    for name in "${SETTINGS[@]}"; do
         printf '%s=%s\n' "$name" "${!name}"
     done >"$STATE/settings"
     build_network
     start_services
+    start_registry
     trap - EXIT
     say "lab '$LAB': $BACKENDS backends, $MODE, $PORT"
 }
@@ -146,7 +167,7 @@ down() {
 run_on_host() {
     local host=$1
     shift
-    [[ $host =~ ^(client|node|switch|b[0-9]+)$ ]] || die "no such host: $host"
+    [[ $host =~ ^($HOSTS)$ ]] || die "no such host: $host"
     (($#)) || usage
     exec ip netns exec "$(namespace_of "$host")" "$@"
 }
@@ -154,8 +175,9 @@ run_on_host() {
 show() {
     printf 'lab %s: %s backends, mode %s, port %s, device %s\n' \
         "$LAB" "$BACKENDS" "$MODE" "$PORT" "$(device_string)"
-    printf '  %-8s %s\n' client 192.0.2.10 node 192.0.2.2
     local i
+    printf '  %-8s %s\n' client "$(client_address)"
+    for ((i = 1; i <= NODES; i++)); do printf '  %-8s %s\n' "$(node_host "$i")" "$(node_address "$i")"; done
     for ((i = 1; i <= BACKENDS; i++)); do
         printf '  %-8s %s\n' "b$i" "$(backend_address "$i")"
     done
@@ -185,11 +207,15 @@ shift 2
 case $command in
 up) up "$name" "$@" ;;
 down) down "$name" ;;
-attach | config | device | exec | requests | decapsulated | show)
+attach | config | controller | checker | ctl | route | device | exec | requests | decapsulated | show)
     load_lab "$name"
     case $command in
-    attach) attach_tap "${1:-30}" ;;
+    attach) attach_tap "${1:-30}" "$(node_host "${2:-1}")" ;;
     config) print_config "$@" ;;
+    controller) print_controller "${1:-1}" ;;
+    checker) print_checker "${1:-1}" ;;
+    ctl) print_ctl ;;
+    route) (($#)) || usage; route_over_nodes "$@" ;;
     device) device_string ;;
     exec) (($# >= 2)) || usage; run_on_host "$@" ;;
     requests) count_requests ;;

@@ -4,18 +4,25 @@
 # Links are made with both ends already in their namespaces: the machine's own namespace never
 # sees one. Deleting the namespaces therefore deletes everything.
 
-NODE_ADDRESS=192.0.2.2
 CLIENT_ADDRESS=192.0.2.10
 SEGMENT=192.0.2.0/24
+# With several nodes, a router spreads packets over them, and the client is behind it.
+ROUTER_ADDRESS=192.0.2.1
+OUTSIDE=198.18.0.0/24
+OUTSIDE_ROUTER=198.18.0.1
+OUTSIDE_CLIENT=198.18.0.10
 VIP=203.0.113.1
 VIPS=203.0.113.0/24
 CLIENT_MTU=1500
+
+# Names of hosts.
+HOSTS='client|node[23]?|switch|router|control|c[1-3]|b[0-9]+'
 
 namespace_of() { printf 'weir-%s-%s' "$LAB" "$1"; }
 
 # The namespaces that are this lab's, also when its directory is lost.
 lab_namespaces() {
-    ip netns list | awk '{ print $1 }' | grep -E "^weir-$LAB-(client|node|switch|b[0-9]+)\$" || true
+    ip netns list | awk '{ print $1 }' | grep -E "^weir-$LAB-($HOSTS)\$" || true
 }
 
 on() {
@@ -30,6 +37,10 @@ ip_on() {
     ip -netns "$(namespace_of "$host")" "$@"
 }
 
+# node_host NUMBER: "node", "node2", "node3".
+node_host() { if (($1 == 1)); then printf 'node'; else printf 'node%d' "$1"; fi; }
+node_address() { printf '192.0.2.%d' $((1 + $1)); }
+
 backend_address() { printf '192.0.2.%d' $((10 + $1)); }
 
 # mac_of NUMBER: the locally administered address of the host whose IPv4 address ends in NUMBER.
@@ -40,11 +51,15 @@ build_network() {
     make_namespace switch
     ip_on switch link add segment mtu "$MTU" type bridge stp_state 0 mcast_snooping 0
     ip_on switch link set segment up
+    ((NODES == 1)) || make_router
     make_client
-    make_node
+    for ((i = 1; i <= NODES; i++)); do
+        make_node "$i"
+    done
     for ((i = 1; i <= BACKENDS; i++)); do
         make_backend "$i"
     done
+    ((CONTROLLERS == 0)) || build_management
 }
 
 make_namespace() {
@@ -71,6 +86,8 @@ connect() {
     ip_on "$host" link set "$device" up
 }
 
+client_address() { if ((NODES > 1)); then printf '%s' "$OUTSIDE_CLIENT"; else printf '%s' "$CLIENT_ADDRESS"; fi; }
+
 # The largest packet that fits the node's port with the outer header before it.
 path_mtu() {
     local most
@@ -81,25 +98,56 @@ path_mtu() {
 
 make_client() {
     make_namespace client
-    connect client eth0 10 "$CLIENT_MTU" 1
-    ip_on client address add "$CLIENT_ADDRESS/24" dev eth0
-    ip_on client route add "$VIPS" via "$NODE_ADDRESS" mtu "$(path_mtu)"
     # A test opens many short connections to one address and port.
     on client sysctl -qw net.ipv4.ip_local_port_range="1024 65535" net.ipv4.tcp_tw_reuse=1
+    if ((NODES > 1)); then
+        ip link add name eth0 netns "$(namespace_of client)" mtu "$CLIENT_MTU" \
+            type veth peer name eth1 netns "$(namespace_of router)" mtu "$CLIENT_MTU"
+        on client ethtool -K eth0 tx off gso off tso off gro off >/dev/null
+        on router ethtool -K eth1 tx off gso off tso off gro off >/dev/null
+        ip_on router address add "$OUTSIDE_ROUTER/24" dev eth1
+        ip_on router link set eth1 up
+        ip_on client address add "$OUTSIDE_CLIENT/24" dev eth0
+        ip_on client link set eth0 up
+        ip_on client route add default via "$OUTSIDE_ROUTER" mtu "$(path_mtu)"
+        return
+    fi
+    connect client eth0 10 "$CLIENT_MTU" 1
+    ip_on client address add "$CLIENT_ADDRESS/24" dev eth0
+    ip_on client route add "$VIPS" via "$(node_address 1)" mtu "$(path_mtu)"
+}
+
+# Equal-cost routes to the VIPs over all nodes, by the hash of addresses and ports.
+make_router() {
+    make_namespace router
+    connect router eth0 1 "$MTU" 1
+    ip_on router address add "$ROUTER_ADDRESS/24" dev eth0
+    on router sysctl -qw net.ipv4.ip_forward=1 net.ipv4.fib_multipath_hash_policy=1 \
+        net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0
+    route_over_nodes $(seq "$NODES")
+}
+
+# route_over_nodes NUMBER...: what a routing protocol does when nodes come and go.
+route_over_nodes() {
+    local number hops=()
+    for number; do hops+=(nexthop via "$(node_address "$number")"); done
+    ip_on router route replace "$VIPS" "${hops[@]}"
 }
 
 make_node() {
-    make_namespace node
+    local host
+    host=$(node_host "$1")
+    make_namespace "$host"
     # shellcheck disable=SC2153  # a setting, from lab.sh
-    connect node uplink0 2 "$MTU" "$QUEUES"
+    connect "$host" uplink0 $((1 + $1)) "$MTU" "$QUEUES"
     case $PORT in
     net_tap)
         # The tap device appears when the DPDK process starts; attach_tap puts it in here.
-        ip_on node link add cable mtu "$MTU" type bridge stp_state 0 mcast_snooping 0
-        ip_on node link set uplink0 master cable
-        ip_on node link set cable up
+        ip_on "$host" link add cable mtu "$MTU" type bridge stp_state 0 mcast_snooping 0
+        ip_on "$host" link set uplink0 master cable
+        ip_on "$host" link set cable up
         ;;
-    kernel) ip_on node address add "$NODE_ADDRESS/24" dev uplink0 ;;
+    kernel) ip_on "$host" address add "$(node_address "$1")/24" dev uplink0 ;;
     esac
 }
 
@@ -113,6 +161,7 @@ make_backend() {
     ip_on "$host" address add "$address/24" dev eth0 noprefixroute
     # The segment takes larger packets than the client does.
     ip_on "$host" route add "$SEGMENT" dev eth0 src "$address" mtu "$CLIENT_MTU"
+    ((NODES == 1)) || ip_on "$host" route add "$OUTSIDE" via "$ROUTER_ADDRESS" mtu "$CLIENT_MTU"
     ip_on "$host" address add "$VIP/32" dev lo
     # The rest of the prefix too, for labs with many VIPs.
     ip_on "$host" route add local "$VIPS" dev lo

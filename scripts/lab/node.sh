@@ -22,7 +22,7 @@ port_mtu() {
     esac
 }
 
-# attach_tap SECONDS: waits for the node's tap device and joins it to the segment.
+# attach_tap SECONDS HOST: waits for the node's tap device and joins it to the segment.
 #
 # Both sides of a tap start with the same address. A bridge keeps frames to the addresses of its
 # own ports for itself, so the kernel's side needs another one, or the node gets nothing but
@@ -31,21 +31,22 @@ port_mtu() {
 attach_tap() {
     [[ $PORT == net_tap ]] || return 0
     number_between 1 600 "$1"
+    TAP_HOST=$2
     wait_for "$1" "the node's tap device weir0" tap_is_up ||
-        die "weir0 did not come up in $(namespace_of node): is the node running there?"
-    ip_on node link set weir0 master cable
+        die "weir0 did not come up in $(namespace_of "$2"): is the node running there?"
+    ip_on "$2" link set weir0 master cable
     TAP_QUIET_TURNS=0
     wait_for 10 "weir0 to keep its address" tap_keeps_its_address ||
         die "something keeps changing the address of weir0"
 }
 
-tap_is_up() { ip_on node -oneline link show dev weir0 up | grep -q weir0; }
+tap_is_up() { ip_on "$TAP_HOST" -oneline link show dev weir0 up | grep -q weir0; }
 
 tap_keeps_its_address() {
-    if ip_on node -oneline link show dev weir0 | grep -q "link/ether $TAP_KERNEL_MAC"; then
+    if ip_on "$TAP_HOST" -oneline link show dev weir0 | grep -q "link/ether $TAP_KERNEL_MAC"; then
         TAP_QUIET_TURNS=$((TAP_QUIET_TURNS + 1))
     else
-        ip_on node link set weir0 address "$TAP_KERNEL_MAC"
+        ip_on "$TAP_HOST" link set weir0 address "$TAP_KERNEL_MAC"
         TAP_QUIET_TURNS=0
     fi
     ((TAP_QUIET_TURNS >= 5))
@@ -68,14 +69,17 @@ enough_hugepages() {
     ((free * 2 >= $1))
 }
 
+gateway_line() { ((NODES == 1)) || printf '\ngateways = ["%s"]' "$ROUTER_ADDRESS"; }
+
 print_config() {
-    local hugepages='' memory=512 flows=200000 i
+    local hugepages='' memory=512 flows=200000 number=1 host i
     while (($#)); do
         (($# >= 2)) || usage
         case $1 in
         --hugepages) hugepages=$2 ;;
         --memory) memory=$2 ;;
         --flows) flows=$2 ;;
+        --node) number=$2 ;;
         *) usage ;;
         esac
         shift 2
@@ -85,14 +89,17 @@ print_config() {
         if enough_hugepages "$memory"; then hugepages=true; else hugepages=false; fi
     fi
     [[ $PORT != kernel ]] || die "a lab with a kernel port has no DPDK device"
-    mkdir -p "$STATE/node"
+    number_between 1 "$NODES" "$number"
+    host=$(node_host "$number")
+    mkdir -p "$STATE/$host"
     cat <<END
 # Lab $LAB: $PORT, $MODE, $BACKENDS backends.
 
 [node]
-name = "$LAB"
+name = "$host"
+zone = "zone-$number"
 admin = "127.0.0.1:9180"
-state_dir = "$STATE/node"
+state_dir = "$STATE/$host"
 
 [dpdk]
 memory_mib = $memory
@@ -100,17 +107,23 @@ hugepages = $hugepages
 main_core = 0
 worker_cores = [$(worker_cores)]
 idle = "backoff"
-file_prefix = "weir-$LAB"
+file_prefix = "weir-$LAB-$number"
 
 [[port]]
 name = "uplink"
 device = "$(device_string)"
 mtu = $(port_mtu)
-addresses = ["$NODE_ADDRESS/24"]
+addresses = ["$(node_address "$number")/24"]$(gateway_line)
 
 [conntrack]
 flows = $flows
 
+END
+    if ((CONTROLLERS > 0)); then
+        print_client "$host"
+        return
+    fi
+    cat <<END
 [[pool]]
 id = "web"
 forwarding = "$MODE"
