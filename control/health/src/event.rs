@@ -86,6 +86,21 @@ pub enum Event {
         /// Who.
         backend: Id,
     },
+    /// Most nodes do not reach the backend through the tunnel, though its checkers may: it lost
+    /// its VIP or its tunnel. No new flows.
+    TunnelLost {
+        /// Who.
+        backend: Id,
+        /// Nodes that get no answer.
+        down: usize,
+        /// Nodes that have a verdict.
+        of: usize,
+    },
+    /// Enough nodes reach the backend again.
+    TunnelBack {
+        /// Who.
+        backend: Id,
+    },
     /// The backend fails clients, and stays because too many are out or bad already.
     OutlierCapped {
         /// Who.
@@ -129,6 +144,14 @@ impl fmt::Display for Event {
                  out for {} s",
                 for_ms.div_ceil(1_000)
             ),
+            Self::TunnelLost { backend, down, of } => write!(
+                f,
+                "{backend}: {down} of {of} nodes get no answer from its VIP through the tunnel: \
+                 no new flows"
+            ),
+            Self::TunnelBack { backend } => {
+                write!(f, "{backend}: answers to its VIP through the tunnel again")
+            }
             Self::OutlierReturned { backend } => write!(f, "{backend}: outlier returns"),
             Self::OutlierCapped { backend } => {
                 write!(f, "{backend}: outlier stays: too many are out or bad already")

@@ -19,7 +19,7 @@
 //!    only an operator's act end in EVICTED.
 //! 4. What is admitted may still wait: [`debounce`] holds flapping backends down, [`slow_start`]
 //!    ramps weights, [`outlier`] takes out, for a while, those that fail clients though not
-//!    probes.
+//!    probes, and [`tunnel`] those that nodes miss at their VIP.
 //! 5. [`panic`] has the last word: when more than half of the pool is bad, all serve.
 //! 6. Drains run beside all this: [`drain`] ends one when its window is over or no flow is left.
 //!
@@ -49,6 +49,7 @@ pub mod quorum;
 mod settings;
 pub mod slow_start;
 pub mod thresholds;
+pub mod tunnel;
 
 use std::sync::Arc;
 

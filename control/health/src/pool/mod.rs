@@ -28,6 +28,7 @@ use crate::outlier::{Outliers, Signals};
 use crate::panic::Panic;
 use crate::quorum::{Opinion, Recorded, Tally, Votes};
 use crate::thresholds::Verdict;
+use crate::tunnel::Tunnels;
 use crate::{Event, Id, Millis, Settings, SettingsError, Transition};
 
 /// The health of one pool.
@@ -41,6 +42,7 @@ pub struct PoolHealth {
     nodes: BTreeSet<Id>,
     panic: Panic,
     outliers: Outliers,
+    tunnels: Tunnels,
     freeze: Freeze,
     /// Checkers and zones of each backend, when that is less than wanted.
     few_checkers: Option<(usize, usize)>,
@@ -103,6 +105,8 @@ struct Backend {
     tally: Option<Tally>,
     debounce: Debounce,
     drain: Option<Drain>,
+    /// Most nodes do not reach it through the tunnel.
+    tunnel_down: bool,
     /// It has been in the table since, for its ramp. `None`: it is not, or was already when this
     /// controller began.
     serves_since: Option<Millis>,
@@ -141,6 +145,7 @@ impl PoolHealth {
             nodes: BTreeSet::new(),
             panic: Panic::default(),
             outliers: Outliers::new(now),
+            tunnels: Tunnels::default(),
             freeze: Freeze::None,
             few_checkers: None,
             changed: false,
@@ -165,6 +170,7 @@ impl PoolHealth {
         self.advance(now);
         let id = Id::from(backend);
         self.outliers.forget(backend);
+        self.tunnels.forget(backend);
         let mut votes = Votes::new(self.now);
         votes.assign(
             &assign(backend, &self.fleet, self.settings.quorum.checkers, self.seed).checkers,
@@ -178,6 +184,7 @@ impl PoolHealth {
             tally: None,
             debounce: Debounce::default(),
             drain: draining.then(|| Drain::new(self.now, row.drain_left_ms)),
+            tunnel_down: false,
             serves_since: None,
             ramp: if row.state.eligible() && row.ready { 100 } else { 0 },
             told: None,
@@ -226,6 +233,14 @@ impl PoolHealth {
         }
     }
 
+    /// A node reports what its probe through the tunnel to `backend` says; `at` is when the
+    /// controller received it, by the controller's clock. It counts from the next tick on.
+    pub fn tunnel_report(&mut self, node: &Id, backend: &Id, verdict: Verdict, at: Millis) {
+        if self.backends.contains_key(backend) {
+            self.tunnels.record(node, backend, verdict, at);
+        }
+    }
+
     /// A node joins: drains wait for its counts from now on.
     pub fn node_joined(&mut self, node: &Id) {
         self.nodes.insert(node.clone());
@@ -234,6 +249,7 @@ impl PoolHealth {
     /// A node has left the fleet: it has no flows any more.
     pub fn node_gone(&mut self, node: &Id) {
         self.nodes.remove(node);
+        self.tunnels.node_gone(node);
         for drain in self.backends.values_mut().filter_map(|b| b.drain.as_mut()) {
             drain.node_gone(node);
         }

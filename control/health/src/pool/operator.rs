@@ -109,6 +109,7 @@ impl PoolHealth {
             None => Err(Refusal::NotRegistered),
             Some(State::Evicted) => {
                 self.backends.remove(backend);
+                self.tunnels.forget(backend);
                 self.changed = true;
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! One pool: what follows from it.
 //!
 //! A tick goes through the backends once, in the order of their ids, then looks at the pool as a
-//! whole: freeze, outliers, panic, and last what nodes have to be told.
+//! whole: freeze, tunnels, outliers, panic, and last what nodes have to be told.
 
 use crate::assign::assign;
 use crate::drain::{Drain, Progress};
@@ -62,6 +62,7 @@ impl PoolHealth {
         }
         self.look_at_fleet(&mut events);
         self.look_at_freeze(&mut events);
+        self.look_at_tunnels(&mut events);
         self.look_for_outliers(&mut events);
         let (bad, of) = self.bad();
         let hold = self.freeze == Freeze::All;
@@ -75,7 +76,7 @@ impl PoolHealth {
     }
 
     /// How many backends are bad, of those that count for the panic threshold: HEALTHY and
-    /// UNHEALTHY ones of some weight. PENDING ones have never served, and DRAINING and EVICTED
+    /// UNHEALTHY ones of some weight. One that nodes do not reach is as bad as one not ready. PENDING ones have never served, and DRAINING and EVICTED
     /// ones are out by an operator's will.
     #[must_use]
     pub fn bad(&self) -> (usize, usize) {
@@ -117,6 +118,25 @@ impl PoolHealth {
                 Freeze::None => Event::Thawed,
                 Freeze::Some | Freeze::All => Event::Frozen { backends, of },
             });
+        }
+    }
+
+    /// What nodes see from their side. A frozen backend stays as it was.
+    fn look_at_tunnels(&mut self, events: &mut Vec<Event>) {
+        let stale_ms = self.settings.quorum.stale_ms;
+        for (id, backend) in self.backends.iter_mut().filter(|(_, b)| !b.frozen()) {
+            let count = self.tunnels.count(id, stale_ms, self.now);
+            let down = backend.tunnel_down;
+            backend.tunnel_down = count.decide(down);
+            match (down, backend.tunnel_down) {
+                (false, true) => events.push(Event::TunnelLost {
+                    backend: id.clone(),
+                    down: count.down,
+                    of: count.of(),
+                }),
+                (true, false) => events.push(Event::TunnelBack { backend: id.clone() }),
+                _ => {}
+            }
         }
     }
 
@@ -203,9 +223,9 @@ impl Backend {
         self.ramp = self.serves_since.map_or(100, |since| settings.slow_start.percent(since, now));
     }
 
-    /// HEALTHY and ready: in the table as far as checkers are concerned.
+    /// HEALTHY and ready, and reached by most nodes: in the table as far as probes are concerned.
     pub(super) fn serves(&self) -> bool {
-        self.state.eligible() && self.ready
+        self.state.eligible() && self.ready && !self.tunnel_down
     }
 
     /// Does it count for the panic threshold?

@@ -99,6 +99,9 @@ impl PoolHealth {
                 format!("flaps: held down for {} s more", seconds(held.unwrap_or(0)))
             }
             State::Healthy if !backend.ready => "says that it is not ready".to_owned(),
+            State::Healthy if backend.tunnel_down => {
+                "does not answer to its VIP: most nodes miss its tunnel".to_owned()
+            }
             State::Healthy if out.is_some() => {
                 format!("fails clients: out for {} s more", seconds(out.unwrap_or(0)))
             }

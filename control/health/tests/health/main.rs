@@ -11,3 +11,4 @@ mod laws;
 mod outlier;
 mod quorum;
 mod stories;
+mod tunnel;
