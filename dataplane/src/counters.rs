@@ -111,6 +111,19 @@ pub struct ConntrackCounters {
     pub capacity: Counter,
 }
 
+/// What became of probes (see [`crate::probe`]).
+#[derive(Debug, Default)]
+pub struct ProbeCounters {
+    /// Packets of probes sent to backends: SYNs, and RSTs after answers.
+    pub sent: Counter,
+    /// Those that were not: the backend is gone or its next hop not known, or no buffer.
+    pub unsent: Counter,
+    /// Answers recognised.
+    pub replies: Counter,
+    /// Answers that the control thread did not get, because its queue was full.
+    pub lost: Counter,
+}
+
 /// Everything one worker counts.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -147,6 +160,8 @@ pub struct WorkerCounters {
     pub events_lost: Counter,
     /// See [`ConntrackCounters`].
     pub conntrack: ConntrackCounters,
+    /// See [`ProbeCounters`].
+    pub probes: ProbeCounters,
     drops: [Counter; DropReason::COUNT],
     vips: Box<[TrafficCounters]>,
     backends: Box<[TrafficCounters]>,
@@ -179,6 +194,7 @@ impl WorkerCounters {
             tables_generation: Counter::default(),
             events_lost: Counter::default(),
             conntrack: ConntrackCounters::default(),
+            probes: ProbeCounters::default(),
             drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
             vips: (0..MAX_VIPS).map(|_| TrafficCounters::default()).collect(),
             backends: (0..MAX_BACKENDS).map(|_| TrafficCounters::default()).collect(),

@@ -3,7 +3,7 @@
 //! In the order a packet meets them: a [`port`] hands a burst of [`buffer`]s to a [`worker`],
 //! which takes it through the stages [`parse`], [`classify`], [`select`] and [`forward`], with
 //! the published [`tables`] in hand; [`answer`] replies to what the node answers itself, [`hold`]
-//! keeps what waits for a [`neighbour`]. Every packet ends in a [`verdict`], and every verdict
+//! keeps what waits for a [`neighbour`], [`probe`] asks backends at their VIP. Every packet ends in a [`verdict`], and every verdict
 //! in [`counters`].
 //!
 //! The path is generic over where bytes live: the same code runs on a NIC, under `replay`, in
@@ -24,6 +24,7 @@ pub mod neighbour;
 pub mod parse;
 pub mod port;
 mod prefetch;
+pub mod probe;
 pub mod publish;
 pub mod select;
 mod sync;

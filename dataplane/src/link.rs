@@ -1,16 +1,17 @@
 //! What a worker and the control thread tell each other, over bounded lock-free queues.
 //!
 //! Tables go by [`crate::publish`], counters by [`crate::counters`]; here is the rest: ARP
-//! packets seen (up), frames to send and flows to show (down). A full queue loses the message
-//! and counts it; both sides repeat what matters.
+//! packets seen and answers to probes (up), frames to send, probes and flows to show (down). A
+//! full queue loses the message and counts it; both sides repeat what matters.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrayvec::ArrayVec;
 use conntrack::Entry;
 use crossbeam_queue::ArrayQueue;
 
 use crate::neighbour::NextHop;
+use crate::probe::{Cookies, ProbePacket, ProbeReply};
 use crate::wire::ethernet::MacAddress;
 
 /// Longest frame the control thread has sent: an ARP request with a tag.
@@ -34,6 +35,15 @@ pub enum Command {
         port: u8,
         /// The whole frame.
         frame: ArrayVec<u8, CONTROL_FRAME>,
+    },
+    /// Send this to that backend, as a client's packet would be.
+    Probe {
+        /// Index of the backend.
+        backend: u32,
+        /// Which of those that had this index.
+        generation: u16,
+        /// What the tunnel carries.
+        packet: ProbePacket,
     },
     /// Copy up to `limit` entries of the conntrack table to [`WorkerLink::flows`].
     ShowFlows(FlowFilter),
@@ -68,6 +78,11 @@ pub struct WorkerLink {
     pub commands: ArrayQueue<Command>,
     /// Up: the answer to [`Command::ShowFlows`].
     pub flows: ArrayQueue<FlowRecord>,
+    /// Down, once: how answers to probes are told from other packets for the node. Until it is
+    /// set there are none.
+    pub cookies: OnceLock<Cookies>,
+    /// Up: answers to [`Command::Probe`].
+    pub probe_replies: ArrayQueue<ProbeReply>,
 }
 
 impl WorkerLink {
@@ -77,6 +92,8 @@ impl WorkerLink {
             seen: ArrayQueue::new(1024),
             commands: ArrayQueue::new(1024),
             flows: ArrayQueue::new(1024),
+            cookies: OnceLock::new(),
+            probe_replies: ArrayQueue::new(1024),
         })
     }
 }

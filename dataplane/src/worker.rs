@@ -6,6 +6,7 @@
 
 mod burst;
 mod idle;
+mod probe;
 mod show;
 
 use std::sync::Arc;
@@ -189,7 +190,7 @@ impl<P: Port> Core<P> {
             self.release_held(tables, now_ms);
         }
         if !self.link.commands.is_empty() {
-            self.obey();
+            self.obey(tables);
         }
         if self.show.is_some() {
             self.show_flows(now_ms);
@@ -213,10 +214,13 @@ impl<P: Port> Core<P> {
 
     /// Does what the control thread asked for.
     #[cold]
-    fn obey(&mut self) {
+    fn obey(&mut self, tables: &Tables) {
         for _ in 0..COMMANDS_PER_POLL {
             match self.link.commands.pop() {
                 Some(Command::Transmit { port, frame }) => self.send_own(port, &frame),
+                Some(Command::Probe { backend, generation, packet }) => {
+                    self.send_probe(backend, generation, &packet, tables);
+                }
                 Some(Command::ShowFlows(filter)) => self.show = Some(Show::new(filter)),
                 None => return,
             }

@@ -100,7 +100,7 @@ impl<P: Port> Core<P> {
                 },
                 Class::Icmp => Outcome::early(self.echo(packet, &work, port_index, tables, now_ms)),
                 Class::Arp => Outcome::early(self.arp(packet, &work, port_index, tables, now_ms)),
-                Class::Host => Outcome::early(Verdict::Drop(DropReason::NoExceptionPath)),
+                Class::Host => Outcome::early(self.for_the_node(&packet, &work.parsed, tables)),
                 Class::Drop(reason) => Outcome::early(Verdict::Drop(reason)),
             };
             match outcome.verdict {
@@ -276,7 +276,7 @@ impl<P: Port> Core<P> {
 
     /// Puts a packet into a port's transmit burst; sends that first when it is full.
     #[inline]
-    fn queue(&mut self, packet: P::Buffer, port_index: u8) {
+    pub(super) fn queue(&mut self, packet: P::Buffer, port_index: u8) {
         let index = usize::from(port_index);
         if self.transmit.get(index).is_some_and(Burst::is_full) {
             self.flush(index);
