@@ -1,13 +1,15 @@
-//! The configuration of a Weir node: one TOML file in, one validated [`Config`] out.
+//! The configuration of Weir's programs: one TOML file in, one validated configuration out; a
+//! [`Config`] for a node, a [`ControllerConfig`], a [`CheckerConfig`], or a [`Configuration`] for
+//! whichever of them the file is.
 //!
 //! The idea: every key is described once, in [`schema`]. The reader takes types, ranges
 //! and defaults from there, the check for unknown keys finds the nearest name there, and a
 //! test holds `docs/configuration.md` against it. So the program, its errors and its manual
 //! cannot drift apart.
 //!
-//! The way of a file, in the order of the modules: [`parse`](Config::parse) turns text into
-//! a tree with positions, each file of `section/` reads one kind of table into a struct of
-//! `model`, and `cross` checks what spans sections. All problems are collected and come
+//! The way of a file, in the order of the modules: `file` turns text into a tree with positions
+//! and tells whose it is, each file of `section/` reads one kind of table into a struct of
+//! `model`, and `cross` checks what spans a node's sections. All problems are collected and come
 //! back together, each with its line and key; what is merely doubtful comes back as a
 //! warning beside the configuration.
 //!
@@ -17,11 +19,12 @@
 #![forbid(unsafe_code)]
 
 mod cross;
+mod endpoint;
+mod file;
 mod hash_secret;
 mod mac;
 mod model;
 mod overlap;
-mod parse;
 mod prime;
 mod reader;
 mod reload;
@@ -29,12 +32,15 @@ mod report;
 pub mod schema;
 mod section;
 
+pub use endpoint::{Endpoint, EndpointError};
+pub use file::{Configuration, Loaded};
 pub use hash_secret::{HashSecret, HashSecretError};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
-    Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, FewerQueues, Forwarding, Idle,
-    Neighbor, Node, Pool, Port, Protocol, Scheduler, Timeouts, Vip, VipPort,
+    Access, Backend, BackendState, Checker, CheckerConfig, ClientTls, Command, Config, Conntrack,
+    Controller, ControllerClient, ControllerConfig, Credential, Dpdk, Encapsulation, Etcd,
+    EtcdUser, FewerQueues, Fleet, Forwarding, Identity, Idle, Limits, Neighbor, Node, Pool, Port,
+    Protocol, Registry, Role, Scheduler, ServerTls, Store, Timeouts, Vip, VipPort,
 };
-pub use parse::Loaded;
 pub use report::{Errors, Problem};

@@ -1,32 +1,45 @@
 //! What a reload cannot change.
 //!
 //! `[node]`, `[dpdk]`, `[[port]]` and `[conntrack]` shape the process itself: memory, cores,
-//! devices, tables. The rest is re-read while packets flow. The structs are taken apart
+//! devices, tables. `[controller]` says who describes the pools; to change that while packets
+//! flow would empty them first. The rest is re-read while packets flow. The structs are taken apart
 //! field by field, so that a new field cannot be forgotten here.
 
-use crate::model::{Config, Conntrack, Dpdk, Node, Port};
+use crate::model::{ClientTls, Config, Conntrack, ControllerClient, Dpdk, Node, Port};
 
 impl Config {
     /// The keys that differ between the running configuration `self` and `other`, and that
     /// only a restart can change, such as `[dpdk] memory_mib` and `port "uplink": mtu`; in
     /// the order of the documentation. Empty: `other` can be loaded while packets flow.
     pub fn restart_required(&self, other: &Config) -> Vec<String> {
-        let Config { node, dpdk, ports, conntrack, encapsulation: _, pools: _, vips: _ } = self;
+        let Config {
+            node,
+            dpdk,
+            ports,
+            conntrack,
+            controller,
+            encapsulation: _,
+            pools: _,
+            vips: _,
+        } = self;
         let mut changed = Vec::new();
         compare_node(node, &other.node, &mut changed);
         compare_dpdk(dpdk, &other.dpdk, &mut changed);
         compare_ports(ports, &other.ports, &mut changed);
         let Conntrack { flows } = conntrack;
         note(*flows == other.conntrack.flows, "[conntrack] flows", &mut changed);
+        compare_controller(controller.as_ref(), other.controller.as_ref(), &mut changed);
         changed
     }
 }
 
 fn compare_node(running: &Node, other: &Node, changed: &mut Vec<String>) {
-    let Node { name, zone, admin, state_dir } = running;
+    let Node { name, zone, admin, admin_token_file, state_dir } = running;
     note(*name == other.name, "[node] name", changed);
     note(*zone == other.zone, "[node] zone", changed);
     note(*admin == other.admin, "[node] admin", changed);
+    let same = *admin_token_file == other.admin_token_file;
+    note(same, "[node] admin_token_file", changed);
     note(*state_dir == other.state_dir, "[node] state_dir", changed);
 }
 
@@ -94,6 +107,28 @@ fn compare_port(running: &Port, other: &Port, changed: &mut Vec<String>) {
     note(*rx_descriptors == other.rx_descriptors, "rx_descriptors");
     note(*tx_descriptors == other.tx_descriptors, "tx_descriptors");
     note(*mbufs == other.mbufs, "mbufs");
+}
+
+fn compare_controller(
+    running: Option<&ControllerClient>,
+    other: Option<&ControllerClient>,
+    changed: &mut Vec<String>,
+) {
+    let (running, other) = match (running, other) {
+        (Some(running), Some(other)) => (running, other),
+        (None, None) => return,
+        (None, Some(_)) => return changed.push("[controller]: added".to_owned()),
+        (Some(_), None) => return changed.push("[controller]: removed".to_owned()),
+    };
+    let ControllerClient { endpoints, tls, token_file } = running;
+    note(*endpoints == other.endpoints, "[controller] endpoints", changed);
+    if let (Some(tls), Some(other)) = (tls, &other.tls) {
+        let ClientTls { ca, identity, server_name } = tls;
+        note(*ca == other.ca, "[controller] ca", changed);
+        note(*identity == other.identity, "[controller] certificate, key", changed);
+        note(*server_name == other.server_name, "[controller] server_name", changed);
+    }
+    note(*token_file == other.token_file, "[controller] token_file", changed);
 }
 
 fn note(same: bool, key: &str, changed: &mut Vec<String>) {

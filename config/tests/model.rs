@@ -44,6 +44,7 @@ fn example_becomes_this_model() {
             name: "lb-a1".into(),
             zone: "az-a".into(),
             admin: "127.0.0.1:9180".parse().unwrap(),
+            admin_token_file: None,
             state_dir: "/var/lib/weir".into(),
         },
         dpdk: Dpdk {
@@ -103,6 +104,7 @@ fn example_becomes_this_model() {
             pool: "web".into(),
             timeouts: timeouts([30, 300, 60, 60, 60]),
         }],
+        controller: None,
     };
     assert_eq!(example(), expected);
 }

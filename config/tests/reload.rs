@@ -25,6 +25,7 @@ fn every_restart_key_is_named_when_it_differs() {
     other.node.name.push('x');
     other.node.zone.push('x');
     other.node.admin.set_port(1);
+    other.node.admin_token_file = Some("/t".into());
     other.node.state_dir.push("x");
     other.dpdk.memory_mib += 1;
     other.dpdk.hugepages = false;
@@ -52,6 +53,7 @@ fn every_restart_key_is_named_when_it_differs() {
         "[node] name",
         "[node] zone",
         "[node] admin",
+        "[node] admin_token_file",
         "[node] state_dir",
         "[dpdk] memory_mib",
         "[dpdk] hugepages",

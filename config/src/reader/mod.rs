@@ -11,6 +11,7 @@ pub(crate) use fault::type_of;
 
 use crate::report::{Report, Reported, quote};
 use crate::schema::{Fallback, Key, Kind, Section};
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::Duration;
 use toml::Spanned;
@@ -199,6 +200,11 @@ impl<'r, 'd> Reader<'r, 'd> {
         }
     }
 
+    /// The table under `key`, which must be there.
+    pub(crate) fn required_table(&mut self, key: &Key) -> Result<TableAt<'d>, Reported> {
+        self.table(key)?.ok_or_else(|| self.wrong_type_or_missing(key))
+    }
+
     /// The tables under `key`; those that are something else are reported and left out.
     pub(crate) fn tables(&mut self, key: &Key) -> Vec<TableAt<'d>> {
         let values = match self.find(key).map(|value| value.get_ref()) {
@@ -223,6 +229,24 @@ impl<'r, 'd> Reader<'r, 'd> {
             }
         }
         tables
+    }
+
+    /// Reports that the string under `key` is already in `seen`, with its line, or puts it there.
+    /// `what` names the tables that are compared: `the entry`.
+    pub(crate) fn unique(&mut self, key: &Key, seen: &mut HashMap<&'d str, usize>, what: &str) {
+        let Some(text) = self.peek_text(key) else { return };
+        let line = self.line_of(key);
+        if let Some(first) = seen.get(text) {
+            let found = format!("is already that of {what} at line {first}");
+            self.fault(key, &found, &format!("each {} once", key.name));
+        } else {
+            seen.insert(text, line);
+        }
+    }
+
+    /// The line of the first of the tables under `key`.
+    pub(crate) fn line_of_first(&self, key: &Key) -> usize {
+        self.item_line(key, 0)
     }
 
     /// The line of one element of the list under `key`.

@@ -1,5 +1,6 @@
-//! The table of all keys, section by section, in the order of the documentation.
+//! The keys of a node's file, section by section, in the order of the documentation.
 
+use super::build::*;
 use super::{Fallback, Key, Kind, Reload, Section};
 
 /// What stands at the top level.
@@ -20,7 +21,7 @@ pub(crate) static TOP: Section = Section {
 /// `[node]`
 pub(crate) static NODE: Section = Section {
     title: "[node]",
-    keys: &[&node::NAME, &node::ZONE, &node::ADMIN, &node::STATE_DIR],
+    keys: &[&node::NAME, &node::ZONE, &node::ADMIN, &node::ADMIN_TOKEN_FILE, &node::STATE_DIR],
     reload: Reload::Restart,
 };
 /// `[dpdk]`
@@ -117,38 +118,9 @@ pub(crate) static VIP: Section = Section {
     reload: Reload::Live,
 };
 
-const IPV4: Kind = Kind::Notation { what: "IPv4 address", example: "192.0.2.2" };
-const IPV6: Kind = Kind::Notation { what: "IPv6 address", example: "2001:db8::2" };
-const MAC: Kind = Kind::Notation { what: "MAC address", example: "02:00:00:00:00:01" };
-const ID: Kind = Kind::Name { punctuation: "_-.:" };
-
-const fn key(name: &'static str, kind: Kind, default: Fallback) -> Key {
-    Key { name, kind, rule: "", unit: "", default }
-}
-
-const fn integer(name: &'static str, min: i64, max: i64, default: Fallback) -> Key {
-    key(name, Kind::Integer { min, max }, default)
-}
-
-const fn seconds(name: &'static str, min: i64, default: i64) -> Key {
-    integer(name, min, 86_400, Fallback::Integer(default)).unit("seconds")
-}
-
-impl Key {
-    const fn rule(self, rule: &'static str) -> Self {
-        Self { rule, ..self }
-    }
-
-    const fn unit(self, unit: &'static str) -> Self {
-        Self { unit, ..self }
-    }
-}
-
 /// Keys of the top level.
 pub(crate) mod top {
     use super::*;
-    const ABSENT: Fallback = Fallback::Words("every key at its default");
-    const NONE: Fallback = Fallback::Words("none");
     pub(crate) static NODE: Key = key("node", Kind::Table("[node]"), ABSENT);
     pub(crate) static DPDK: Key = key("dpdk", Kind::Table("[dpdk]"), ABSENT);
     pub(crate) static PORT: Key =
@@ -156,25 +128,22 @@ pub(crate) mod top {
     pub(crate) static ENCAPSULATION: Key =
         key("encapsulation", Kind::Table("[encapsulation]"), ABSENT);
     pub(crate) static CONNTRACK: Key = key("conntrack", Kind::Table("[conntrack]"), ABSENT);
-    pub(crate) static POOL: Key = key("pool", Kind::Tables("[[pool]]"), NONE);
-    pub(crate) static VIP: Key = key("vip", Kind::Tables("[[vip]]"), NONE);
-    pub(crate) static CONTROLLER: Key = key("controller", Kind::Later, NONE);
+    pub(crate) static POOL: Key =
+        key("pool", Kind::Tables("[[pool]]"), NONE).rule("without `[controller]` only");
+    pub(crate) static VIP: Key =
+        key("vip", Kind::Tables("[[vip]]"), NONE).rule("without `[controller]` only");
+    pub(crate) static CONTROLLER: Key = key("controller", Kind::Table("[controller]"), NONE);
 }
 
 /// Keys of `[node]`.
 pub(crate) mod node {
     use super::*;
-    const NAME_KIND: Kind = Kind::Name { punctuation: "_-." };
-    pub(crate) static NAME: Key = key("name", NAME_KIND, Fallback::Text("weir"));
-    pub(crate) static ZONE: Key = key("zone", NAME_KIND, Fallback::Text("default"));
-    pub(crate) static ADMIN: Key = key(
-        "admin",
-        Kind::Notation { what: "IP address with port", example: "127.0.0.1:9180" },
-        Fallback::Text("127.0.0.1:9180"),
-    )
-    .rule("a loopback address");
-    pub(crate) static STATE_DIR: Key =
-        key("state_dir", Kind::Text, Fallback::Text("/var/lib/weir")).rule("an absolute path");
+    pub(crate) static NAME: Key = key("name", super::NAME, Fallback::Text("weir"));
+    pub(crate) static ZONE: Key = key("zone", super::NAME, Fallback::Text("default"));
+    pub(crate) static ADMIN: Key =
+        listener("admin", "127.0.0.1:9180").rule("loopback without `admin_token_file`");
+    pub(crate) static ADMIN_TOKEN_FILE: Key = file("admin_token_file", NONE);
+    pub(crate) static STATE_DIR: Key = file("state_dir", Fallback::Text("/var/lib/weir"));
 }
 
 /// Keys of `[dpdk]`.
@@ -197,8 +166,7 @@ pub(crate) mod dpdk {
         Kind::Choice { now: &["refuse", "use"], later: &[] },
         Fallback::Text("refuse"),
     );
-    pub(crate) static FILE_PREFIX: Key =
-        key("file_prefix", Kind::Name { punctuation: "_-." }, Fallback::Text("weir"));
+    pub(crate) static FILE_PREFIX: Key = key("file_prefix", super::NAME, Fallback::Text("weir"));
     pub(crate) static EAL_ARGS: Key = key("eal_args", Kind::Texts, Fallback::Empty);
 }
 
@@ -236,7 +204,7 @@ pub(crate) mod port {
     pub(crate) static MBUFS: Key =
         integer("mbufs", 1024, 16_777_216, Fallback::Words("from the number of descriptors"))
             .unit("packet buffers");
-    pub(crate) static EXCEPTION: Key = key("exception", Kind::Later, Fallback::Words("none"));
+    pub(crate) static EXCEPTION: Key = key("exception", Kind::Later, NONE);
 }
 
 /// Keys of an element of `neighbors`.
@@ -255,7 +223,6 @@ pub(crate) mod neighbor {
 pub(crate) mod encapsulation {
     use super::*;
     const SENDING_PORT: Fallback = Fallback::Words("the sending port's first address");
-    const NONE: Fallback = Fallback::Words("none");
     pub(crate) static SOURCE_V4: Key = key("source_v4", IPV4, SENDING_PORT).rule("unicast");
     pub(crate) static SOURCE_V6: Key = key("source_v6", IPV6, SENDING_PORT).rule("unicast");
     pub(crate) static SOURCE_ENTROPY_V4: Key = key(

@@ -1,17 +1,63 @@
 //! What a key is: its name, type, range and default, each said once.
 //!
-//! The table of all keys is in `keys`. The readers take types, ranges and defaults from
-//! it, the check for unknown keys its names, and a test compares it with the tables of
-//! `docs/configuration.md`, whose cells are what [`Key::type_cell`], [`Key::values_cell`]
-//! and [`Key::default_cell`] give.
+//! The tables of all keys are in the files beside this one: `keys` for a node's file,
+//! `controller`, `checker`, and `client` for what nodes and checkers share. The readers take
+//! types, ranges and defaults from there, the check for unknown keys its names, and a test
+//! compares them with the tables of `docs/configuration.md`, whose cells are what
+//! [`Key::type_cell`], [`Key::values_cell`] and [`Key::default_cell`] give.
 
+mod build;
+pub(crate) mod checker;
+pub(crate) mod client;
+pub(crate) mod controller;
 pub(crate) mod keys;
 
 use keys::{BACKEND, CONNTRACK, DPDK, ENCAPSULATION, NEIGHBOR, NODE, POOL, PORT, TOP, VIP};
 
-/// Every section a file can have, in the order of the documentation.
-pub static SECTIONS: &[&Section] =
-    &[&TOP, &NODE, &DPDK, &PORT, &NEIGHBOR, &ENCAPSULATION, &CONNTRACK, &POOL, &BACKEND, &VIP];
+/// Every kind of file, in the order of the documentation.
+pub static FILES: &[File] = &[
+    File {
+        program: "node",
+        sections: &[
+            &TOP,
+            &NODE,
+            &DPDK,
+            &PORT,
+            &NEIGHBOR,
+            &ENCAPSULATION,
+            &CONNTRACK,
+            &POOL,
+            &BACKEND,
+            &VIP,
+            &client::CONTROLLER,
+        ],
+    },
+    File {
+        program: "controller",
+        sections: &[
+            &controller::TOP,
+            &controller::CONTROLLER,
+            &controller::REGISTRY,
+            &controller::TLS,
+            &controller::ACCESS,
+            &controller::LIMITS,
+            &controller::FLEET,
+        ],
+    },
+    File {
+        program: "checker",
+        sections: &[&checker::TOP, &checker::CHECKER, &client::CONTROLLER, &checker::COMMAND],
+    },
+];
+
+/// One kind of file.
+#[derive(Debug)]
+pub struct File {
+    /// Whose it is: a node's, a controller's, a checker's.
+    pub program: &'static str,
+    /// The sections it can have, in the order of the documentation; the top level first.
+    pub sections: &'static [&'static Section],
+}
 
 /// One kind of table in the file.
 #[derive(Debug)]
@@ -29,7 +75,7 @@ pub struct Section {
 pub enum Reload {
     /// When the file is read again: SIGHUP.
     Live,
-    /// When the node is started again.
+    /// When the program is started again.
     Restart,
 }
 

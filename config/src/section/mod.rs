@@ -4,8 +4,13 @@
 //! `cross`, which is why some readers also return the lines of what they read.
 
 pub(crate) mod address;
+pub(crate) mod checker;
+pub(crate) mod client;
+pub(crate) mod controller;
 pub(crate) mod encapsulation;
 pub(crate) mod node;
+pub(crate) mod path;
 pub(crate) mod pool;
 pub(crate) mod port;
+pub(crate) mod registry;
 pub(crate) mod vip;

@@ -1,18 +1,25 @@
 //! `[node]`, `[dpdk]` and `[conntrack]`: the machine and the process.
 
+use super::path;
 use crate::model::{Conntrack, Dpdk, FewerQueues, Idle, Node};
 use crate::reader::Reader;
 use crate::report::Reported;
 use crate::schema::keys::{conntrack, dpdk, node};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 
 pub(crate) fn read_node(mut reader: Reader<'_, '_>) -> Result<Node, Reported> {
     let name = reader.name(&node::NAME);
     let zone = reader.name(&node::ZONE);
     let admin = read_admin(&mut reader);
-    let state_dir = read_state_dir(&mut reader);
-    Ok(Node { name: name?, zone: zone?, admin: admin?, state_dir: state_dir? })
+    let admin_token_file = path::optional(&mut reader, &node::ADMIN_TOKEN_FILE);
+    let state_dir = path::required(&mut reader, &node::STATE_DIR);
+    Ok(Node {
+        name: name?,
+        zone: zone?,
+        admin: admin?,
+        admin_token_file: admin_token_file?,
+        state_dir: state_dir?,
+    })
 }
 
 pub(crate) fn read_dpdk(mut reader: Reader<'_, '_>) -> Result<Dpdk, Reported> {
@@ -49,29 +56,18 @@ pub(crate) fn read_conntrack(mut reader: Reader<'_, '_>) -> Result<Conntrack, Re
     Ok(Conntrack { flows: reader.integer(&conntrack::FLOWS)? })
 }
 
-/// Without TLS and a token, only processes of this machine may reach the admin server.
+/// Without a token, only processes of this machine may reach the admin server.
 fn read_admin(reader: &mut Reader<'_, '_>) -> Result<SocketAddr, Reported> {
     let admin: SocketAddr = reader.notation(&node::ADMIN)?;
-    if admin.ip().to_canonical().is_loopback() {
+    // A token file that is wrong is one all the same: admin is not blamed for its lack.
+    if admin.ip().to_canonical().is_loopback() || reader.is_present(&node::ADMIN_TOKEN_FILE) {
         return Ok(admin);
     }
     Err(reader.fault(
         &node::ADMIN,
-        "is reachable from the network, and the admin server has no TLS and no token yet",
-        "a loopback address, such as \"127.0.0.1:9180\"",
+        "is reachable from the network, and there is no admin_token_file",
+        "a token, or a loopback address such as \"127.0.0.1:9180\"",
     ))
-}
-
-fn read_state_dir(reader: &mut Reader<'_, '_>) -> Result<PathBuf, Reported> {
-    let text = reader.text(&node::STATE_DIR)?;
-    if text.contains(char::is_control) {
-        return Err(reader.fault(&node::STATE_DIR, "holds a control character", "a path"));
-    }
-    if !Path::new(&text).is_absolute() {
-        let expected = "a path that starts with \"/\"";
-        return Err(reader.fault(&node::STATE_DIR, "is not an absolute path", expected));
-    }
-    Ok(PathBuf::from(text))
 }
 
 fn read_worker_cores(reader: &mut Reader<'_, '_>) -> Result<Vec<u16>, Reported> {

@@ -207,12 +207,6 @@ fn what_comes_later_is_refused_by_name() {
          release (expected the key to be left out)",
     );
     check(
-        "[encapsulation]\n",
-        "[controller]\nendpoints = []\n\n[encapsulation]\n",
-        "weir.toml:16: controller is not supported in this release (expected static [[pool]] \
-         and [[vip]] tables)",
-    );
-    check(
         "address = \"192.0.2.11\"",
         "address = \"2001:db8::11\"",
         "weir.toml:27: pool \"web\": backend \"host-1\": address = \"2001:db8::11\" is not \

@@ -8,15 +8,15 @@ fn admin_reachable_from_the_network_is_refused() {
         "127.0.0.1:9180",
         "0.0.0.0:9180",
         "weir.toml:3: [node]: admin = \"0.0.0.0:9180\" is reachable from the network, and \
-         the admin server has no TLS and no token yet (expected a loopback address, such as \
+         there is no admin_token_file (expected a token, or a loopback address such as \
          \"127.0.0.1:9180\")",
     );
     check(
         "127.0.0.1:9180",
         "[2001:db8::1]:9180",
         "weir.toml:3: [node]: admin = \"[2001:db8::1]:9180\" is reachable from the network, \
-         and the admin server has no TLS and no token yet (expected a loopback address, such \
-         as \"127.0.0.1:9180\")",
+         and there is no admin_token_file (expected a token, or a loopback address such as \
+         \"127.0.0.1:9180\")",
     );
     check(
         "127.0.0.1:9180",

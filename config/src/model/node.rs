@@ -1,10 +1,7 @@
-//! The validated model: plain structs, one for each kind of table in the file.
-//!
-//! Fields carry the file's keys, in the types the data plane wants. All checks are done:
-//! whoever holds a [`Config`] may rely on the ranges and rules written here and in
-//! `docs/configuration.md`. Both address families have their place in the types, although
-//! this release refuses IPv6 VIPs and backends.
+//! A node. Both address families have their place in the types, although this release refuses
+//! IPv6 VIPs and backends.
 
+use super::ControllerClient;
 use crate::{HashSecret, MacAddress};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt;
@@ -29,6 +26,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// `[[vip]]`, in the order of the file; no two match the same packet with equal rank.
     pub vips: Vec<Vip>,
+    /// `[controller]`: pools and VIPs come from there, and those of the file are empty.
+    pub controller: Option<ControllerClient>,
 }
 
 /// Who this node is, and where it keeps and shows its state.
@@ -38,8 +37,10 @@ pub struct Node {
     pub name: String,
     /// The failure domain it stands in.
     pub zone: String,
-    /// Where the admin HTTP server listens; a loopback address.
+    /// Where the admin HTTP server listens; without a token a loopback address.
     pub admin: SocketAddr,
+    /// Holds the bearer token that the admin HTTP server asks for; absolute.
+    pub admin_token_file: Option<PathBuf>,
     /// Where the node keeps files between runs; an absolute path.
     pub state_dir: PathBuf,
 }
