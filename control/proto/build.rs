@@ -1,15 +1,23 @@
 //! Compiles `weir/v1/control.proto`; needs `protoc` (Debian: protobuf-compiler).
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("weir.v1.bin");
     tonic_prost_build::configure()
-        .file_descriptor_set_path(descriptors)
+        .file_descriptor_set_path(&descriptors)
         // Maps in a fixed order: the same message is the same bytes.
         .btree_map(".")
         .compile_protos(&["weir/v1/control.proto"], &["."])?;
+    // Protobuf's JSON mapping as serde: names as in the .proto, and zeroes shown.
+    pbjson_build::Builder::new()
+        .register_descriptors(&fs::read(&descriptors)?)?
+        .btree_map(["."])
+        .preserve_proto_field_names()
+        .emit_fields()
+        .build(&[".weir.v1"])?;
     println!("cargo:rerun-if-changed=weir/v1/control.proto");
     Ok(())
 }

@@ -2,6 +2,9 @@
 //! `weir/v1/control.proto`, whose comments are its reference.
 //!
 //! Nothing but the generated code: clients and servers of any crate share one set of types.
+//! Messages are also serde types, in protobuf's JSON mapping: fields are written under their
+//! `.proto` names, with zeroes, and read under these or in lowerCamelCase; 64-bit numbers are
+//! strings, bytes are base64; an unknown field is an error that names it.
 
 /// Messages, client and server of `weir.v1`.
 #[expect(
@@ -11,6 +14,7 @@
 )]
 pub mod v1 {
     tonic::include_proto!("weir.v1");
+    include!(concat!(env!("OUT_DIR"), "/weir.v1.serde.rs"));
 }
 
 /// The compiled descriptors, for server reflection.
@@ -18,7 +22,7 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 
 #[cfg(test)]
 mod tests {
-    use super::v1::{HealthReport, PoolSnapshot, RegisterBackendReq};
+    use super::v1::{Backend, BackendState, HealthReport, PoolSnapshot, RegisterBackendReq};
     use prost::Message;
 
     /// Field numbers and wire types of what is published: a tag byte each, in order.
@@ -67,5 +71,30 @@ mod tests {
             ..PoolSnapshot::default()
         };
         assert_eq!(tags(&snapshot), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn json_is_protobufs_mapping_under_the_names_of_the_proto_file() {
+        let backend = Backend {
+            backend_id: "host-1".into(),
+            state: BackendState::Healthy.into(),
+            registered_at_ns: u64::MAX,
+            ..Backend::default()
+        };
+        let json = serde_json::to_value(&backend).unwrap();
+        assert_eq!(json["backend_id"], "host-1");
+        assert_eq!(json["state"], "HEALTHY");
+        assert_eq!(json["registered_at_ns"], "18446744073709551615");
+        assert_eq!(json["weight"], 0, "zeroes are shown");
+        assert_eq!(serde_json::from_value::<Backend>(json).unwrap(), backend);
+        let camel =
+            r#"{"backendId": "host-1", "state": 2, "registeredAtNs": 18446744073709551615}"#;
+        assert_eq!(serde_json::from_str::<Backend>(camel).unwrap(), backend);
+    }
+
+    #[test]
+    fn json_with_an_unknown_field_is_refused_by_name() {
+        let error = serde_json::from_str::<Backend>(r#"{"wieght": 1}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `wieght`"), "{error}");
     }
 }
