@@ -15,6 +15,7 @@ use config::{Config, FewerQueues};
 use conntrack::{Memory, Table};
 use control::admin::{self, AdminState, BufferSource, PortSource};
 use control::node::{Node, PortFacts};
+use control::probe::Probes;
 use dataplane::clock::Clock;
 use dataplane::port::dpdk::{
     Device, DeviceOptions, Eal, EalOptions, HugeMemory, Mempool, Queue, StartedDevice,
@@ -62,6 +63,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
 
     let clock = Clock::new();
     let mut node = Node::new(config.clone(), &facts, now_ms(&clock))?;
+    node.start_probes(Probes::new(random_seed()?));
     let threads = start_workers(&eal, &config, &mut node, &mut devices, workers, &clock)?;
     let result = control(&arguments.config, admin, signals, node, devices, pools, clock);
     drop(threads);
@@ -256,7 +258,8 @@ fn start_workers(
     Ok(workers_running)
 }
 
-/// The key of the conntrack hash, from the system: an attacker must not know it.
+/// The key of the conntrack hash, or of the probes' cookies, from the system: an attacker must
+/// not know it.
 fn random_seed() -> anyhow::Result<[u64; 4]> {
     let mut bytes = [0u8; 32];
     let mut file = std::fs::File::open("/dev/urandom").context("/dev/urandom")?;

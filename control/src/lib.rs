@@ -2,7 +2,8 @@
 //!
 //! In the order of the data: [`statics`] makes [`snapshot::PoolSnapshot`]s of the configuration
 //! file, [`assemble`] makes tables of them, [`node`] publishes those and looks after the
-//! neighbours, [`admin`] shows all of it over HTTP.
+//! neighbours, [`probe`] asks backends at
+//! their VIP, [`admin`] shows all of it over HTTP.
 
 #![forbid(unsafe_code)]
 
@@ -10,5 +11,6 @@ pub mod admin;
 pub mod assemble;
 mod indices;
 pub mod node;
+pub mod probe;
 pub mod snapshot;
 pub mod statics;

@@ -20,6 +20,8 @@ use thiserror::Error;
 use zerocopy::IntoBytes;
 
 use crate::assemble::{AssembleError, Assembler, NodeLinks, OuterOptions};
+use crate::probe::Probes;
+use crate::probe::schedule::Standing;
 use crate::snapshot::PoolSnapshot;
 use crate::statics::StaticPools;
 
@@ -72,6 +74,7 @@ pub struct Node {
     generation: u64,
     reloads: ReloadCounts,
     frames_lost: u64,
+    probes: Option<Probes>,
 }
 
 /// What became of reloads.
@@ -120,6 +123,7 @@ impl Node {
             generation,
             reloads: ReloadCounts::default(),
             frames_lost: 0,
+            probes: None,
         })
     }
 
@@ -196,7 +200,27 @@ impl Node {
             // Cannot happen: the same snapshots were built before. Keep the old tables.
             tracing::error!(%error, "tables not rebuilt");
         }
+        if let Some(probes) = &mut self.probes {
+            let (pools, tables) = (self.statics.snapshots(), self.publisher.current());
+            probes.step(&self.workers, &self.assembler, tables, pools, now_ms);
+        }
         self.publisher.reclaim();
+    }
+
+    /// From now on backends are asked at their VIP, through the tunnel.
+    pub fn start_probes(&mut self, probes: Probes) {
+        self.probes = Some(probes);
+    }
+
+    /// The probes through the tunnel, where they have been started.
+    pub fn probes(&self) -> Option<&Probes> {
+        self.probes.as_ref()
+    }
+
+    /// How a backend stands by them.
+    pub fn tunnel(&self, pool: &str, backend: &str) -> Option<Standing> {
+        let index = self.assembler.backend_index(pool, backend)?;
+        self.probes.as_ref()?.standing(self.publisher.current(), index)
     }
 
     fn rebuild(&mut self) -> Result<(), AssembleError> {
