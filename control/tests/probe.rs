@@ -5,12 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
+use config::Config;
+use conntrack::Table;
+use control::node::{Node, PortFacts};
+use control::probe::Probes;
 use control::probe::schedule::{
     Found, Key, MAX_A_STEP, MAX_UNDER_WAY, Order, Schedule, Standing, Target,
 };
+use dataplane::buffer::{Buffer, Frame};
+use dataplane::port::memory::MemoryPort;
 use dataplane::probe::{Answer, Ends, PORTS, ProbeReply};
+use dataplane::wire::{IpProtocol, Ipv4Header, MacAddress};
+use dataplane::worker::{Worker, WorkerOptions};
 use health::thresholds::ProbeSettings;
 use health::thresholds::Verdict::{Down, Unknown, Up};
+use zerocopy::IntoBytes;
 
 const STEP_MS: u64 = 10;
 
@@ -272,4 +281,150 @@ fn a_probe_that_no_worker_takes_is_tried_again_and_fails_nobody() {
     assert_eq!(world.schedule.counts().silent, 0);
     assert!((20..=30).contains(&world.schedule.counts().put_off));
     assert_eq!(world.standing(0).verdict, Unknown);
+}
+
+const CONFIG: &str = r#"
+[node]
+name = "lb"
+zone = "a"
+[[port]]
+name = "uplink"
+device = "net_null0"
+mac = "02:00:00:00:00:02"
+addresses = ["192.0.2.2/24"]
+gateways = ["192.0.2.1"]
+neighbors = [
+  { address = "192.0.2.1", mac = "02:00:00:00:00:01" },
+  { address = "192.0.2.11", mac = "02:00:00:00:00:0b" },
+]
+[conntrack]
+flows = 1000
+[[pool]]
+id = "web"
+forwarding = "MODE"
+hash_secret = "000102030405060708090a0b0c0d0e0f"
+[[pool.backend]]
+id = "host-1"
+address = "192.0.2.11"
+[[vip]]
+address = "203.0.113.1"
+port = 80
+protocol = "tcp"
+pool = "web"
+[[vip]]
+address = "203.0.113.2"
+port = "any"
+protocol = "tcp"
+pool = "web"
+"#;
+
+/// Flags of a TCP header.
+const SYN_ACK: u8 = 0x12;
+const RST_ACK: u8 = 0x14;
+
+/// The TCP header in a frame, and how many IP headers are before it.
+fn tcp_of(frame: &[u8]) -> (&[u8], usize) {
+    match frame[14 + 9] {
+        6 => (&frame[34..], 1),
+        _ => (&frame[54..], 2),
+    }
+}
+
+/// What a backend says to a probe's SYN.
+fn answer_to(frame: &[u8], flags: u8) -> Frame {
+    let (syn, _) = tcp_of(frame);
+    let port = |at: usize| u16::from_be_bytes([syn[at], syn[at + 1]]);
+    let sequence = u32::from_be_bytes([syn[4], syn[5], syn[6], syn[7]]);
+    let ip = &frame[frame.len() - 40..][..20];
+    let (node, vip) = ([ip[12], ip[13], ip[14], ip[15]], [ip[16], ip[17], ip[18], ip[19]]);
+    let header = Ipv4Header::build(Ipv4Addr::from(vip), Ipv4Addr::from(node), IpProtocol::TCP, 40);
+    let mut reply = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0x0b, 8, 0];
+    reply.extend(header.as_bytes());
+    reply.extend(port(2).to_be_bytes());
+    reply.extend(port(0).to_be_bytes());
+    reply.extend(77u32.to_be_bytes());
+    reply.extend(sequence.wrapping_add(1).to_be_bytes());
+    reply.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    Frame::new(&reply)
+}
+
+/// A node with one worker, stepped for `ms`; the backend answers SYNs with `flags`. Returns the
+/// flags of what the backend got, in order.
+fn run(
+    node: &mut Node,
+    worker: &mut Worker<MemoryPort>,
+    now: &mut u64,
+    ms: u64,
+    flags: u8,
+) -> Vec<u8> {
+    let mut got = Vec::new();
+    for _ in 0..ms / STEP_MS {
+        *now += STEP_MS;
+        node.step(*now);
+        worker.poll(*now * 1_000_000);
+        for frame in worker.port_mut(0).expect("a port").take_sent() {
+            let (tcp, _) = tcp_of(frame.data());
+            got.push(tcp[13]);
+            if tcp[13] == 0x02 && flags != 0 {
+                let reply = answer_to(frame.data(), flags);
+                worker.port_mut(0).expect("a port").push(reply);
+            }
+        }
+    }
+    got
+}
+
+#[test]
+fn a_node_asks_takes_the_answer_and_ends_what_it_began() {
+    for (mode, headers) in [("ipip", 2), ("l2dsr", 1)] {
+        let text = CONFIG.replace("MODE", mode);
+        let config = Config::parse(&text, "test.toml").unwrap_or_else(|e| panic!("{e}")).config;
+        let facts = [PortFacts { mac: MacAddress([2, 0, 0, 0, 0, 2]), any_mac: false }];
+        let mut node = Node::new(config, &facts, 0).expect("a node");
+        let parts = node.add_worker();
+        let counters = Arc::clone(&parts.handle.counters);
+        let mut worker = Worker::new(WorkerOptions {
+            ports: vec![MemoryPort::new()],
+            reader: parts.reader,
+            conntrack: Table::new(1_000).expect("a table"),
+            hash_seed: [1, 2, 3, 4],
+            number: 0,
+            workers: 1,
+            link: parts.handle.link,
+            counters: parts.handle.counters,
+        });
+        let mut now = 0;
+        assert_eq!(run(&mut node, &mut worker, &mut now, 3_000, 0), [0u8; 0], "not started");
+        assert_eq!(node.tunnel("web", "host-1"), None);
+
+        node.start_probes(Probes::new([1, 2, 3, 4]));
+        let got = run(&mut node, &mut worker, &mut now, 5_000, SYN_ACK);
+        assert!(got.len() >= 8, "{got:?}");
+        for pair in got.chunks_exact(2) {
+            assert_eq!(pair, [0x02, 0x04], "a SYN, and the RST that ends what came of it");
+        }
+        let standing = node.tunnel("web", "host-1").expect("asked");
+        assert_eq!((standing.verdict, standing.to_string()), (Up, "answers".to_owned()));
+        assert_eq!(counters.probes.replies.get(), got.len() as u64 / 2);
+        assert_eq!((counters.total_drops(), counters.conntrack.entries.get()), (0, 0));
+
+        let got = run(&mut node, &mut worker, &mut now, 4_000, RST_ACK);
+        assert!(got.iter().all(|flags| *flags == 0x02), "a RST is not answered: {got:?}");
+        let standing = node.tunnel("web", "host-1").expect("asked");
+        assert_eq!((standing.verdict, standing.refused), (Up, Some(vip(1))));
+
+        run(&mut node, &mut worker, &mut now, 6_000, 0);
+        assert_eq!(node.tunnel("web", "host-1").expect("asked").verdict, Down);
+        // In the mode that clients' packets go in.
+        let sent = loop {
+            now += STEP_MS;
+            node.step(now);
+            worker.poll(now * 1_000_000);
+            if let Some(frame) = worker.port_mut(0).expect("a port").take_sent().pop() {
+                break frame;
+            }
+        };
+        assert_eq!(tcp_of(sent.data()).1, headers);
+        assert_eq!(sent.data()[..6], [2, 0, 0, 0, 0, 0x0b]);
+    }
 }

@@ -86,8 +86,17 @@ struct BackendRow<'a> {
     share_actual: f64,
     #[serde(flatten)]
     traffic: Traffic,
+    /// What the probes through the tunnel say; `null`: it is not asked.
+    tunnel: Option<Tunnel>,
     /// `null`: there is no way to its address.
     next_hop: Option<Hop>,
+}
+
+#[derive(Serialize)]
+struct Tunnel {
+    /// `up`, `down` or `unknown`.
+    state: &'static str,
+    detail: String,
 }
 
 #[derive(Serialize)]
@@ -170,6 +179,9 @@ fn details<'a>(node: &Node, pool: &'a PoolSnapshot) -> Details<'a> {
             share_expected: share.map_or(0.0, |share| share.expected),
             share_actual: share.map_or(0.0, |share| share.share.fraction),
             traffic: backend_traffic(node, index),
+            tunnel: node
+                .tunnel(&pool.pool_id, &backend.id)
+                .map(|standing| Tunnel { state: standing.name(), detail: standing.to_string() }),
             next_hop: next_hop(node, &neighbours, backend),
         }
     });

@@ -154,6 +154,15 @@ catalogue! {
     CONNTRACK_EXPIRED = counter("weir_conntrack_expired_total", WORKER, "flows",
         "Entries removed because they had been idle for too long.");
 
+    TUNNEL_PROBE_DOWN = gauge("weir_tunnel_probe_down", BACKEND, "1",
+        "1 while the backend does not answer at its VIP, through the tunnel.");
+    TUNNEL_PROBE_REFUSED = gauge("weir_tunnel_probe_refused", BACKEND, "1",
+        "1 while the backend refuses connections at a VIP: the tunnel is there, the service is not.");
+    TUNNEL_PROBE_RESULTS = counter("weir_tunnel_probe_results_total", &["result"], "probes",
+        "Probes by what became of them: accepted, refused, silent, unreachable, late, put_off.");
+    TUNNEL_PROBE_LOST = counter("weir_tunnel_probe_lost_total", &["what"], "packets",
+        "Answers the control thread had no room for, and packets of probes that were not sent.");
+
     NEIGHBOUR_STATE = gauge("weir_neighbour_state", &["port", "address", "state"], "1",
         "1 for the state the next hop is in, 0 for the others: static, incomplete, reachable, \
          failed.");

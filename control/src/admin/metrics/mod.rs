@@ -13,6 +13,7 @@ mod catalogue;
 mod exposition;
 mod node;
 mod traffic;
+mod tunnel;
 mod workers;
 
 pub use catalogue::METRICS;
@@ -33,6 +34,7 @@ pub(super) fn render(state: &AdminState) -> String {
     workers::drops(&mut text, &node);
     workers::workers(&mut text, state, &node);
     workers::conntrack(&mut text, &node);
+    tunnel::probes(&mut text, &node);
     node::neighbours(&mut text, &node);
     node::ports(&mut text, state, &node);
     text.finish()
