@@ -21,6 +21,7 @@
 mod cross;
 mod endpoint;
 mod file;
+mod files;
 mod hash_secret;
 mod mac;
 mod model;
@@ -34,6 +35,7 @@ mod section;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use file::{Configuration, Loaded};
+pub use files::{Content, NamedFile};
 pub use hash_secret::{HashSecret, HashSecretError};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use mac::{MacAddress, MacAddressError};

@@ -2,7 +2,7 @@
 //! into the file. Mutations start from the examples, so that most of them get past the
 //! syntax and into validation.
 
-use config::Config;
+use config::{CheckerConfig, Config, Configuration, ControllerConfig, Errors, Problem};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::path::Path;
@@ -13,11 +13,19 @@ fn example(name: &str) -> String {
     std::fs::read_to_string(path).expect("an example file")
 }
 
-/// Reads `text`; checks that errors, if any, are well-formed.
+/// Reads `text` as the file of each program; checks that errors, if any, are well-formed. Whether
+/// it is one of a program.
 fn survive(text: &str) -> bool {
+    judge(text, Config::parse(text, "f").map(|loaded| loaded.warnings));
+    judge(text, ControllerConfig::parse(text, "f").map(|loaded| loaded.warnings));
+    judge(text, CheckerConfig::parse(text, "f").map(|loaded| loaded.warnings));
+    judge(text, Configuration::parse(text, "f").map(|loaded| loaded.warnings))
+}
+
+fn judge(text: &str, read: Result<Vec<Problem>, Errors>) -> bool {
     let lines = text.bytes().filter(|&byte| byte == b'\n').count() + 1;
-    let (problems, accepted) = match Config::parse(text, "f") {
-        Ok(loaded) => (loaded.warnings, true),
+    let (problems, accepted) = match read {
+        Ok(warnings) => (warnings, true),
         Err(errors) => {
             assert!(!errors.problems.is_empty(), "an error says why");
             assert_eq!(errors.to_string().lines().count(), errors.problems.len());
@@ -102,6 +110,12 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "pool",
         "vip",
         "backend",
+        "controller",
+        "access",
+        "registry",
+        "checker",
+        "\"http://127.0.0.1:1\"",
+        "\"https://[::]:0\"",
     ];
     let word =
         prop_oneof![proptest::sample::select(words.to_vec()).prop_map(str::to_owned), "\\PC{0,8}",];
@@ -143,7 +157,13 @@ proptest! {
 
     #[test]
     fn mutated_examples_never_panic(
-        name in proptest::sample::select(vec!["weir.toml", "hardware.toml"]),
+        name in proptest::sample::select(vec![
+            "weir.toml",
+            "hardware.toml",
+            "node-controller.toml",
+            "controller-etcd.toml",
+            "checker.toml",
+        ]),
         mutations in prop::collection::vec(mutation(), 1..6),
     ) {
         let mut tokens = tokens(&bare(name));
@@ -172,7 +192,16 @@ proptest! {
     #[test]
     fn arbitrary_values_never_panic(
         key in "[a-z_]{1,12}",
-        section in proptest::sample::select(vec!["[node]", "[dpdk]", "[[port]]", "[[vip]]"]),
+        section in proptest::sample::select(vec![
+            "[node]",
+            "[dpdk]",
+            "[[port]]",
+            "[[vip]]",
+            "[controller]",
+            "[registry]",
+            "[[access]]",
+            "[[command]]",
+        ]),
         value in "[-+0-9a-fx.:\"'\\[\\]{},=_T ]{0,24}",
     ) {
         survive(&format!("{section}\n{key} = {value}\n"));
@@ -189,11 +218,13 @@ fn every_prefix_of_an_example_is_read_without_panic() {
 
 #[test]
 fn every_token_can_be_missing() {
-    let tokens = tokens(&bare("hardware.toml"));
-    for index in 0..tokens.len() {
-        let mut fewer = tokens.clone();
-        fewer.remove(index);
-        survive(&fewer.concat());
+    for name in ["hardware.toml", "controller-etcd.toml", "checker.toml"] {
+        let tokens = tokens(&bare(name));
+        for index in 0..tokens.len() {
+            let mut fewer = tokens.clone();
+            fewer.remove(index);
+            survive(&fewer.concat());
+        }
     }
 }
 

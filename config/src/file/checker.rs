@@ -26,7 +26,7 @@ pub(super) fn read<'d>(
     for (index, at) in commands?.into_iter().enumerate() {
         let label = label("command", at, &command::NAME, index);
         let mut reader = Reader::new(report, &COMMAND, label, at);
-        reader.unique(&command::NAME, &mut names, "a command");
+        reader.unique(&command::NAME, &mut names, "the command");
         read.extend(checker::read_command(reader));
     }
     if report.problem_count() > before {

@@ -7,6 +7,7 @@ use crate::report::{Report, Reported};
 use crate::schema::controller::{
     ACCESS, CONTROLLER, FLEET, LIMITS, REGISTRY, TLS, TOP, access, own as keys, top as names,
 };
+use crate::section::controller::Protection;
 use crate::section::{controller, registry};
 use std::collections::HashMap;
 
@@ -22,13 +23,15 @@ pub(super) fn read<'d>(
     let fleet = table(&names::FLEET);
     let tls = top.table(&names::TLS);
     let access = tables(&mut top, &names::ACCESS);
-    // A [tls] that is wrong is one all the same: no listener is blamed for its lack.
-    let has_tls = top.is_present(&names::TLS);
-    let tls_line = top.line_of(&names::TLS);
+    // A section that is wrong is there all the same: no listener is blamed for its lack.
+    let protection = Protection {
+        has_tls: top.is_present(&names::TLS),
+        has_access: top.is_present(&names::ACCESS),
+    };
 
     let is_named = controller.is_ok_and(|at| at.table.contains_key(keys::NAME.name));
     let controller =
-        controller.and_then(|at| controller::read(reader(report, &CONTROLLER, at), has_tls));
+        controller.and_then(|at| controller::read(reader(report, &CONTROLLER, at), protection));
     let state_dir = controller.as_ref().ok().map(|controller| controller.state_dir.as_path());
     let registry = registry.and_then(|at| {
         let registry = registry::read(reader(report, &REGISTRY, at), state_dir)?;
@@ -36,20 +39,20 @@ pub(super) fn read<'d>(
         Ok(registry)
     });
     let tls = tls.and_then(|at| read_tls(report, at));
-    let access = access.and_then(|tables| {
-        read_access(report, &tables, tls.as_ref().ok().and_then(Option::as_ref))
-    });
+    // Certificates are not blamed for a [tls] that is wrong.
+    let has_client_ca = match &tls {
+        Ok(tls) => tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+        Err(Reported) => true,
+    };
+    let access = access.and_then(|tables| read_access(report, &tables, has_client_ca));
     let limits = limits.and_then(|at| controller::read_limits(reader(report, &LIMITS, at)));
     let fleet = fleet.and_then(|at| controller::read_fleet(reader(report, &FLEET, at)));
 
-    if let Ok(access) = &access {
-        check_callers(report, access, has_tls.then_some(tls_line))?;
-    }
     Ok(ControllerConfig {
         controller: controller?,
         registry: registry?,
         tls: tls?,
-        access: access?.into_iter().map(|(access, _)| access).collect(),
+        access: access?,
         limits: limits?,
         fleet: fleet?,
     })
@@ -63,56 +66,39 @@ fn read_tls<'d>(
     controller::read_tls(reader(report, &TLS, at)).map(Some)
 }
 
-/// The entries, each with its line.
 fn read_access<'d>(
     report: &mut Report<'d>,
     tables: &[TableAt<'d>],
-    tls: Option<&ServerTls>,
-) -> Result<Vec<(Access, usize)>, Reported> {
+    has_client_ca: bool,
+) -> Result<Vec<Access>, Reported> {
     let before = report.problem_count();
-    let mut entries = Vec::with_capacity(tables.len());
-    let (mut names, mut certificates, mut tokens) =
-        (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut entries: Vec<(Access, usize)> = Vec::with_capacity(tables.len());
+    let (mut certificates, mut tokens) = (HashMap::new(), HashMap::new());
     for (index, &at) in tables.iter().enumerate() {
         let label = label("access", at, &access::NAME, index);
         let mut reader = Reader::new(report, &ACCESS, label, at);
-        reader.unique(&access::NAME, &mut names, "the entry");
         reader.unique(&access::CERTIFICATE, &mut certificates, "the entry");
         reader.unique(&access::TOKEN_FILE, &mut tokens, "the entry");
-        if let Ok(access) = controller::read_access(&mut reader, tls) {
-            entries.push((access, at.line));
+        let Ok(entry) = controller::read_access(&mut reader, has_client_ca) else { continue };
+        // One caller may be known in two ways, by an old token and a new certificate.
+        let other =
+            entries.iter().find(|(other, _)| other.name == entry.name && other.role != entry.role);
+        if let Some((other, line)) = other {
+            let what = format!("is another role than \"{}\" at line {line}", other.role);
+            reader.fault(&access::ROLE, &what, "one role for each name");
         }
+        let line = reader.line_of(&access::ROLE);
+        entries.push((entry, line));
     }
-    if report.problem_count() == before { Ok(entries) } else { Err(Reported) }
-}
-
-/// Either everybody on this machine may do everything, or callers are listed and TLS keeps what
-/// they show from others.
-fn check_callers(
-    report: &mut Report<'_>,
-    access: &[(Access, usize)],
-    tls_line: Option<usize>,
-) -> Result<(), Reported> {
-    match (tls_line, access.first()) {
-        (None, Some((_, line))) => {
-            let message = "[[access]] has no effect without [tls]: whoever can connect is an \
-                           operator (expected [tls] too, or no [[access]])";
-            Err(report.problem(*line, message.to_owned()))
-        }
-        (Some(line), None) => {
-            let message = "[tls] without [[access]] lets nobody in (expected at least one \
-                           [[access]])";
-            Err(report.problem(line, message.to_owned()))
-        }
-        (Some(_), Some((_, line))) => {
-            if !access.iter().any(|(access, _)| access.role == Role::Operator) {
-                let message = "no [[access]] has the role \"operator\": nobody can change anything";
-                report.warning(*line, message.to_owned());
-            }
-            Ok(())
-        }
-        (None, None) => Ok(()),
+    let is_operator = |(access, _): &(Access, usize)| access.role == Role::Operator;
+    if let (Some(first), false) = (tables.first(), entries.iter().any(is_operator)) {
+        let message = "no [[access]] has the role \"operator\": nobody can change anything";
+        report.warning(first.line, message.to_owned());
     }
+    if report.problem_count() > before {
+        return Err(Reported);
+    }
+    Ok(entries.into_iter().map(|(access, _)| access).collect())
 }
 
 /// Controllers of one etcd are told apart by their names.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 /// A whole controller.
 ///
-/// Either both listeners are loopback, or there are `tls` and at least one `access`. There is
-/// `access` only with `tls`.
+/// Either both listeners are loopback, or there are `tls` and at least one `access`. Without any
+/// `access` everybody on the machine may do everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerConfig {
     /// `[controller]`
@@ -19,7 +19,7 @@ pub struct ControllerConfig {
     pub registry: Registry,
     /// `[tls]`
     pub tls: Option<ServerTls>,
-    /// `[[access]]`, in the order of the file; names and credentials unique.
+    /// `[[access]]`, in the order of the file; credentials unique, a name has one role.
     pub access: Vec<Access>,
     /// `[limits]`
     pub limits: Limits,
@@ -118,14 +118,17 @@ pub enum Role {
     Checker,
     /// Watches pools, reports what it applied.
     Node,
+    /// Reads what an operator may read.
+    Viewer,
 }
 
 /// How a caller is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// A DNS name of its certificate, or the common name of the subject.
+    /// A DNS name of its certificate, or the common name of one that has none. There is a
+    /// `client_ca` then.
     Certificate(String),
-    /// The bearer token in this file; absolute.
+    /// A bearer token of this file; absolute.
     TokenFile(PathBuf),
 }
 
@@ -136,7 +139,7 @@ pub struct Limits {
     pub streams: u32,
     /// Longest request, in bytes.
     pub request_bytes: u32,
-    /// Writes a second, of all callers together; twice as many at once.
+    /// Writes a second of each caller; twice as many at once.
     pub requests_per_second: u32,
     /// Health reports of a stream that wait for their acknowledgement.
     pub health_window: u32,
@@ -156,6 +159,7 @@ impl fmt::Display for Role {
             Self::Operator => "operator",
             Self::Checker => "checker",
             Self::Node => "node",
+            Self::Viewer => "viewer",
         })
     }
 }

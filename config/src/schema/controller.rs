@@ -61,6 +61,8 @@ pub(crate) static LIMITS: Section = Section {
 pub(crate) static FLEET: Section =
     Section { title: "[fleet]", keys: &[&fleet::CHECKERS_SILENT], reload: Reload::Restart };
 
+const LISTENER: &str = "loopback without `[tls]` and `[[access]]`";
+
 /// Keys of the top level.
 pub(crate) mod top {
     use super::*;
@@ -76,10 +78,8 @@ pub(crate) mod top {
 pub(crate) mod own {
     use super::*;
     pub(crate) static NAME: Key = key("name", super::NAME, Fallback::Text("controller"));
-    pub(crate) static LISTEN: Key =
-        listener("listen", "127.0.0.1:9190").rule("loopback without `[tls]` and `[[access]]`");
-    pub(crate) static HTTP: Key =
-        listener("http", "127.0.0.1:9191").rule("loopback without `[tls]` and `[[access]]`");
+    pub(crate) static LISTEN: Key = listener("listen", "127.0.0.1:9190").rule(LISTENER);
+    pub(crate) static HTTP: Key = listener("http", "127.0.0.1:9191").rule(LISTENER);
     pub(crate) static ADVERTISE: Key = key(
         "advertise",
         Kind::Notation { what: "URL", example: "https://192.0.2.10:9190" },
@@ -133,10 +133,11 @@ pub(crate) mod tls {
 /// Keys of `[[access]]`.
 pub(crate) mod access {
     use super::*;
-    pub(crate) static NAME: Key = key("name", super::ID, Fallback::Required).rule("unique");
+    pub(crate) static NAME: Key =
+        key("name", super::ID, Fallback::Required).rule("one role for each");
     pub(crate) static ROLE: Key = key(
         "role",
-        Kind::Choice { now: &["operator", "checker", "node"], later: &[] },
+        Kind::Choice { now: &["operator", "checker", "node", "viewer"], later: &[] },
         Fallback::Required,
     );
     pub(crate) static CERTIFICATE: Key = key("certificate", Kind::Text, NONE)

@@ -9,12 +9,23 @@ use crate::schema::Key;
 use crate::schema::controller::{access, fleet, limits, own as keys, tls};
 use std::net::SocketAddr;
 
-/// `has_tls` says which scheme clients must use.
-pub(crate) fn read(mut reader: Reader<'_, '_>, has_tls: bool) -> Result<Controller, Reported> {
+/// What of a controller's file decides who may reach it.
+#[derive(Clone, Copy)]
+pub(crate) struct Protection {
+    /// Whether there is a `[tls]`, right or wrong.
+    pub(crate) has_tls: bool,
+    /// Whether there is an `[[access]]`, right or wrong.
+    pub(crate) has_access: bool,
+}
+
+pub(crate) fn read(
+    mut reader: Reader<'_, '_>,
+    protection: Protection,
+) -> Result<Controller, Reported> {
     let name = reader.name(&keys::NAME);
-    let listen = read_listener(&mut reader, &keys::LISTEN, has_tls);
-    let http = read_listener(&mut reader, &keys::HTTP, has_tls);
-    let advertise = read_advertise(&mut reader, listen.as_ref().ok(), has_tls);
+    let listen = read_listener(&mut reader, &keys::LISTEN, protection);
+    let http = read_listener(&mut reader, &keys::HTTP, protection);
+    let advertise = read_advertise(&mut reader, listen.as_ref().ok(), protection.has_tls);
     let state_dir = path::required(&mut reader, &keys::STATE_DIR);
     let (listen, http) = (listen?, http?);
     if listen == http && listen.port() != 0 {
@@ -27,17 +38,22 @@ pub(crate) fn read(mut reader: Reader<'_, '_>, has_tls: bool) -> Result<Controll
 fn read_listener(
     reader: &mut Reader<'_, '_>,
     key: &Key,
-    has_tls: bool,
+    protection: Protection,
 ) -> Result<SocketAddr, Reported> {
     let address: SocketAddr = reader.notation(key)?;
-    if has_tls || address.ip().to_canonical().is_loopback() {
+    let missing = match (protection.has_tls, protection.has_access) {
+        (true, true) => return Ok(address),
+        (true, false) => "[[access]]",
+        (false, true) => "[tls]",
+        (false, false) => "[tls] and no [[access]]",
+    };
+    if address.ip().to_canonical().is_loopback() {
         return Ok(address);
     }
-    let expected = format!(
-        "[tls] and [[access]], or a loopback address such as {}",
-        key.default_cell().trim_matches('`')
-    );
-    Err(reader.fault(key, "is reachable from the network, and there is no [tls]", &expected))
+    let what = format!("is reachable from the network, and there is no {missing}");
+    let expected =
+        format!("both, or a loopback address such as {}", key.default_cell().trim_matches('`'));
+    Err(reader.fault(key, &what, &expected))
 }
 
 fn read_advertise(
@@ -77,20 +93,24 @@ pub(crate) fn read_tls(mut reader: Reader<'_, '_>) -> Result<ServerTls, Reported
     Ok(ServerTls { identity, client_ca: client_ca? })
 }
 
-/// `tls` is absent when it is wrong; whether there is one is checked for all entries together.
+/// `has_client_ca` says whether a certificate could be verified.
 pub(crate) fn read_access(
     reader: &mut Reader<'_, '_>,
-    tls: Option<&ServerTls>,
+    has_client_ca: bool,
 ) -> Result<Access, Reported> {
     let name = reader.name(&access::NAME);
-    let roles = [("operator", Role::Operator), ("checker", Role::Checker), ("node", Role::Node)];
+    let roles = [
+        ("operator", Role::Operator),
+        ("checker", Role::Checker),
+        ("node", Role::Node),
+        ("viewer", Role::Viewer),
+    ];
     let role = reader.choice(&access::ROLE, &roles);
     let credential = read_credential(reader);
     let (name, role, credential) = (name?, role?, credential?);
-    let has_no_ca = tls.is_some_and(|tls| tls.client_ca.is_none());
-    if matches!(credential, Credential::Certificate(_)) && has_no_ca {
-        let what = "can never be shown, as [tls] has no client_ca";
-        return Err(reader.fault(&access::CERTIFICATE, what, "[tls] client_ca, or a token_file"));
+    if matches!(credential, Credential::Certificate(_)) && !has_client_ca {
+        let what = "can never be shown, as there is no [tls] with client_ca";
+        return Err(reader.fault(&access::CERTIFICATE, what, "client_ca, or a token_file"));
     }
     Ok(Access { name, role, credential })
 }
