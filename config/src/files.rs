@@ -77,6 +77,7 @@ fn of_controller<'c>(config: &'c ControllerConfig, files: &mut Vec<NamedFile<'c>
 }
 
 fn of_checker<'c>(config: &'c CheckerConfig, files: &mut Vec<NamedFile<'c>>) {
+    files.extend(config.checker.probe_ca.as_ref().map(|path| public("[checker]: probe_ca", path)));
     of_client(&config.controller, files);
     for Command { name, argv } in &config.commands {
         files.extend(argv.first().map(|program| NamedFile {

@@ -55,6 +55,7 @@ const CONTROLLER: &str = r#"
     health_window = 16
     [fleet]
     checkers_silent_seconds = 3
+    evicted_shown_seconds = 4
 "#;
 
 const CHECKER: &str = r#"
@@ -64,6 +65,8 @@ const CHECKER: &str = r#"
     http = "[::1]:1"
     workers = 64
     max_in_flight = 1
+    max_commands = 2
+    probe_ca = "/probe-ca"
     [controller]
     endpoints = ["https://controller-a:9190"]
     ca = "/ca"
@@ -143,7 +146,10 @@ fn every_key_of_a_controller_has_its_way_into_the_model() {
             requests_per_second: 2,
             health_window: 16,
         },
-        fleet: Fleet { checkers_silent: Duration::from_secs(3) },
+        fleet: Fleet {
+            checkers_silent: Duration::from_secs(3),
+            evicted_shown: Duration::from_secs(4),
+        },
     };
     assert_eq!(controller(CONTROLLER), expected);
 }
@@ -164,6 +170,7 @@ fn absent_sections_of_a_controller_are_all_defaults() {
     assert_eq!((limits.streams, limits.request_bytes), (512, 4 << 20));
     assert_eq!((limits.requests_per_second, limits.health_window), (200, 4096));
     assert_eq!(config.fleet.checkers_silent, Duration::from_secs(15));
+    assert_eq!(config.fleet.evicted_shown, Duration::from_secs(60));
 }
 
 #[test]
@@ -189,6 +196,8 @@ fn every_key_of_a_checker_has_its_way_into_the_model() {
             http: "[::1]:1".parse().unwrap(),
             workers: 64,
             max_in_flight: 1,
+            max_commands: 2,
+            probe_ca: Some("/probe-ca".into()),
         },
         controller: ControllerClient {
             endpoints: vec!["https://controller-a:9190".parse().unwrap()],
@@ -210,6 +219,7 @@ fn every_key_of_a_checker_has_its_way_into_the_model() {
     assert_eq!(checker.zone, "default");
     assert_eq!(checker.http, "127.0.0.1:9192".parse().unwrap());
     assert_eq!((checker.workers, checker.max_in_flight), (2, 4096));
+    assert_eq!((checker.max_commands, checker.probe_ca), (64, None));
     assert_eq!((controller.tls, controller.token_file, commands), (None, None, vec![]));
 }
 
@@ -278,6 +288,7 @@ fn every_named_file_is_listed_and_secrets_are_known() {
     assert_eq!(
         shown(CHECKER),
         [
+            "[checker]: probe_ca = /probe-ca Public",
             "[controller]: ca = /ca Public",
             "[controller]: certificate = /certificate Public",
             "[controller]: key = /key Secret",

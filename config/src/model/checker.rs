@@ -2,6 +2,7 @@
 
 use super::ControllerClient;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// A whole checker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,11 @@ pub struct Checker {
     pub workers: u16,
     /// Most probes under way at once, 1 to 65,536.
     pub max_in_flight: u32,
+    /// Most of them that are commands, 1 to 4096.
+    pub max_commands: u32,
+    /// Authorities that HTTPS backends' certificates may come from, beside the system's own;
+    /// absolute.
+    pub probe_ca: Option<PathBuf>,
 }
 
 /// A command that a pool's health check may name. What is run is said here, on the checker's own
@@ -35,7 +41,7 @@ pub struct Checker {
 pub struct Command {
     /// What pools call it.
     pub name: String,
-    /// The program, an absolute path, and its arguments: 1 to 64, none holds a NUL. `{ip}` and
-    /// `{port}` stand for the backend's.
+    /// The program, an absolute path, and its arguments: 1 to 64, none holds a NUL. `{ip}`,
+    /// `{port}` and `{backend_id}` stand for the backend's.
     pub argv: Vec<String>,
 }

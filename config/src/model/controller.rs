@@ -151,6 +151,9 @@ pub struct Fleet {
     /// A backend without any report for so long is UNKNOWN, and its pool freezes; whole seconds,
     /// at least 3.
     pub checkers_silent: Duration,
+    /// An EVICTED backend stays in snapshots for so long, so that every node hears of it; whole
+    /// seconds, at least 1.
+    pub evicted_shown: Duration,
 }
 
 impl fmt::Display for Role {

@@ -12,7 +12,15 @@ pub(crate) static TOP: Section = Section {
 /// `[checker]`
 pub(crate) static CHECKER: Section = Section {
     title: "[checker]",
-    keys: &[&own::ID, &own::ZONE, &own::HTTP, &own::WORKERS, &own::MAX_IN_FLIGHT],
+    keys: &[
+        &own::ID,
+        &own::ZONE,
+        &own::HTTP,
+        &own::WORKERS,
+        &own::MAX_IN_FLIGHT,
+        &own::MAX_COMMANDS,
+        &own::PROBE_CA,
+    ],
     reload: Reload::Restart,
 };
 /// `[[command]]`
@@ -41,6 +49,9 @@ pub(crate) mod own {
         integer("workers", 1, 64, Fallback::Integer(2)).unit("threads");
     pub(crate) static MAX_IN_FLIGHT: Key =
         integer("max_in_flight", 1, 65_536, Fallback::Integer(4096)).unit("probes");
+    pub(crate) static MAX_COMMANDS: Key =
+        integer("max_commands", 1, 4096, Fallback::Integer(64)).unit("probes");
+    pub(crate) static PROBE_CA: Key = file("probe_ca", Fallback::Words("the system's own only"));
 }
 
 /// Keys of `[[command]]`.

@@ -58,8 +58,11 @@ pub(crate) static LIMITS: Section = Section {
     reload: Reload::Restart,
 };
 /// `[fleet]`
-pub(crate) static FLEET: Section =
-    Section { title: "[fleet]", keys: &[&fleet::CHECKERS_SILENT], reload: Reload::Restart };
+pub(crate) static FLEET: Section = Section {
+    title: "[fleet]",
+    keys: &[&fleet::CHECKERS_SILENT, &fleet::EVICTED_SHOWN],
+    reload: Reload::Restart,
+};
 
 const LISTENER: &str = "loopback without `[tls]` and `[[access]]`";
 
@@ -162,4 +165,5 @@ pub(crate) mod limits {
 pub(crate) mod fleet {
     use super::*;
     pub(crate) static CHECKERS_SILENT: Key = seconds("checkers_silent_seconds", 3, 15);
+    pub(crate) static EVICTED_SHOWN: Key = seconds("evicted_shown_seconds", 1, 60);
 }

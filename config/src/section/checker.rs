@@ -1,5 +1,6 @@
 //! `[checker]` and `[[command]]`.
 
+use super::path;
 use crate::model::{Checker, Command};
 use crate::reader::Reader;
 use crate::report::Reported;
@@ -13,12 +14,16 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<Checker, Reported> {
     let http = read_http(&mut reader);
     let workers = reader.integer(&keys::WORKERS);
     let max_in_flight = reader.integer(&keys::MAX_IN_FLIGHT);
+    let max_commands = reader.integer(&keys::MAX_COMMANDS);
+    let probe_ca = path::optional(&mut reader, &keys::PROBE_CA);
     Ok(Checker {
         id: id?,
         zone: zone?,
         http: http?,
         workers: workers?,
         max_in_flight: max_in_flight?,
+        max_commands: max_commands?,
+        probe_ca: probe_ca?,
     })
 }
 

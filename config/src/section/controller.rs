@@ -153,5 +153,7 @@ pub(crate) fn read_limits(mut reader: Reader<'_, '_>) -> Result<Limits, Reported
 }
 
 pub(crate) fn read_fleet(mut reader: Reader<'_, '_>) -> Result<Fleet, Reported> {
-    Ok(Fleet { checkers_silent: reader.seconds(&fleet::CHECKERS_SILENT)? })
+    let checkers_silent = reader.seconds(&fleet::CHECKERS_SILENT);
+    let evicted_shown = reader.seconds(&fleet::EVICTED_SHOWN);
+    Ok(Fleet { checkers_silent: checkers_silent?, evicted_shown: evicted_shown? })
 }
