@@ -21,7 +21,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control/ctl", &["client", "config", "proto"]),
     ("scripts/lab/decap", &[]),
     ("dataplane", &["conntrack", "dpdk-sys", "maglev"]),
-    ("control", &["access", "client", "config", "conntrack", "dataplane", "health", "maglev", "proto"]),
+    (
+        "control",
+        &["access", "client", "config", "conntrack", "dataplane", "health", "maglev", "proto"],
+    ),
     ("bench", &["config", "conntrack", "control", "dataplane", "maglev"]),
     (
         ".",

@@ -8,3 +8,4 @@ mod affinity;
 mod lab;
 mod ports;
 mod starting;
+mod tunnel;
