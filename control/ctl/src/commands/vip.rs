@@ -1,0 +1,118 @@
+//! `vip list|bind|unbind`.
+
+use clap::{Args, Subcommand};
+use proto::v1::{BindVipReq, BoundVip, ListViPsReq, ListViPsResp, UnbindVipReq};
+
+use super::Context;
+use crate::failure::Failure;
+use crate::output::{Rows, cell};
+use crate::vip::{VipName, describe};
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    /// All VIPs, or those of a pool.
+    List {
+        /// Only this pool's.
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Let a pool serve a VIP.
+    Bind {
+        /// The pool.
+        pool: String,
+        /// ADDRESS:PORT/PROTOCOL, such as 203.0.113.1:80/tcp, 203.0.113.0/28:8000-8099/any or
+        /// [2001:db8::1]:any/udp.
+        vip: VipName,
+        #[command(flatten)]
+        idle: Idle,
+    },
+    /// Let nobody serve a VIP any more: its flows end.
+    Unbind {
+        /// As it was bound.
+        vip: VipName,
+    },
+}
+
+/// Idle times of a VIP's flows; 0 is the default.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Idle {
+    /// TCP, after a SYN [default: 30].
+    #[arg(long, value_name = "SECONDS", default_value_t, hide_default_value = true)]
+    syn_received_seconds: u32,
+    /// TCP, open [default: 300].
+    #[arg(long, value_name = "SECONDS", default_value_t, hide_default_value = true)]
+    established_seconds: u32,
+    /// TCP, closing [default: 60].
+    #[arg(long, value_name = "SECONDS", default_value_t, hide_default_value = true)]
+    fin_wait_seconds: u32,
+    /// TCP, closed [default: 60].
+    #[arg(long, value_name = "SECONDS", default_value_t, hide_default_value = true)]
+    time_wait_seconds: u32,
+    /// UDP [default: 60].
+    #[arg(long, value_name = "SECONDS", default_value_t, hide_default_value = true)]
+    udp_idle_seconds: u32,
+}
+
+pub(super) async fn run(command: &Command, context: &mut Context<'_, '_>) -> Result<(), Failure> {
+    match command {
+        Command::List { pool } => list(pool.clone().unwrap_or_default(), context).await,
+        Command::Bind { pool, vip, idle } => {
+            let mut message = vip.to_message();
+            message.syn_received_seconds = idle.syn_received_seconds;
+            message.established_seconds = idle.established_seconds;
+            message.fin_wait_seconds = idle.fin_wait_seconds;
+            message.time_wait_seconds = idle.time_wait_seconds;
+            message.udp_idle_seconds = idle.udp_idle_seconds;
+            let request = BindVipReq { pool_id: pool.clone(), vip: Some(message) };
+            let ack = context
+                .session
+                .call("BindVIPToPool", request, |mut client, request| async move {
+                    client.bind_vip_to_pool(request).await
+                })
+                .await?;
+            context.done(&ack, format_args!("{vip} is served by pool {pool}"))
+        }
+        Command::Unbind { vip } => {
+            let request = UnbindVipReq { vip: Some(vip.to_message()) };
+            let ack = context
+                .session
+                .call("UnbindVIP", request, |mut client, request| async move {
+                    client.unbind_vip(request).await
+                })
+                .await?;
+            context.done(&ack, format_args!("{vip} is served by nobody"))
+        }
+    }
+}
+
+async fn list(pool_id: String, context: &mut Context<'_, '_>) -> Result<(), Failure> {
+    let answer: ListViPsResp = context
+        .session
+        .call("ListVIPs", ListViPsReq { pool_id }, |mut client, request| async move {
+            client.list_vi_ps(request).await
+        })
+        .await?;
+    if context.json {
+        return Ok(context.out.json(&answer)?);
+    }
+    Ok(context.out.rows(&table(&answer.vips), "no VIPs")?)
+}
+
+fn table(vips: &[BoundVip]) -> Rows {
+    let mut rows =
+        Rows::new(&["VIP", "POOL", "SYN", "ESTABLISHED", "FIN-WAIT", "TIME-WAIT", "UDP"]);
+    for bound in vips {
+        let vip = bound.vip.clone().unwrap_or_default();
+        let seconds = |seconds: u32| cell(format_args!("{seconds}s"));
+        rows.push(vec![
+            cell(describe(&vip)),
+            cell(&bound.pool_id),
+            seconds(vip.syn_received_seconds),
+            seconds(vip.established_seconds),
+            seconds(vip.fin_wait_seconds),
+            seconds(vip.time_wait_seconds),
+            seconds(vip.udp_idle_seconds),
+        ]);
+    }
+    rows
+}
