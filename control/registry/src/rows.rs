@@ -126,6 +126,9 @@ pub struct Backend {
     pub readiness_probe_url: String,
     /// Where it is in its life.
     pub state: BackendState,
+    /// Whether it last said that it wants load: a new leader starts from it.
+    #[serde(default = "yes")]
+    pub ready: bool,
     /// Nanoseconds since 1970.
     pub registered_at_ns: u64,
     /// Nanoseconds since 1970.
@@ -251,6 +254,11 @@ pub enum Protocol {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HashSecret(#[serde(with = "hex")] pub [u8; 16]);
+
+/// Of rows that do not say.
+fn yes() -> bool {
+    true
+}
 
 impl Row {
     /// What it is found under.

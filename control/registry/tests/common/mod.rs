@@ -147,6 +147,7 @@ pub(crate) fn backend(id: &str) -> Backend {
         readiness_probe_url: "http://[2001:db8::11]/ready".into(),
         state: BackendState::Pending,
         registered_at_ns: 1_700_000_000_000_000_001,
+        ready: true,
         last_state_change_ns: 2,
         drain_until_ns: None,
         deregistered: false,

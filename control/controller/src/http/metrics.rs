@@ -1,0 +1,163 @@
+//! What the controller counts. `docs/controller.md` lists it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use health::pool::Freeze;
+
+use crate::office::Standing;
+use crate::picture::Picture;
+
+/// Counters; they live as long as the controller.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    terms: AtomicU64,
+    builds: Sum,
+    writes: Sum,
+    failed_writes: AtomicU64,
+    watchers: AtomicU64,
+}
+
+/// Durations, counted and summed up.
+#[derive(Debug, Default)]
+struct Sum {
+    count: AtomicU64,
+    microseconds: AtomicU64,
+}
+
+impl Metrics {
+    /// A table was built.
+    pub(crate) fn built(&self, took: Duration) {
+        self.builds.add(took);
+    }
+
+    /// The registry has answered a write, or has not.
+    pub(crate) fn registry_took(&self, took: Duration, done: bool) {
+        self.writes.add(took);
+        if !done {
+            self.failed_writes.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A term began.
+    pub(crate) fn term_began(&self) {
+        self.terms.fetch_add(1, Relaxed);
+    }
+
+    /// A stream of snapshots began, or ended.
+    pub(crate) fn watching(&self, began: bool) {
+        match began {
+            true => self.watchers.fetch_add(1, Relaxed),
+            false => self.watchers.fetch_sub(1, Relaxed),
+        };
+    }
+}
+
+impl Sum {
+    fn add(&self, took: Duration) {
+        self.count.fetch_add(1, Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.microseconds.fetch_add(micros, Relaxed);
+    }
+}
+
+/// What the picture shows.
+#[derive(Debug, Default)]
+struct Seen {
+    revision: u64,
+    pools: usize,
+    vips: usize,
+    panicking: usize,
+    frozen: usize,
+    backends: BTreeMap<&'static str, usize>,
+}
+
+pub(super) async fn render(metrics: &Metrics, standing: Standing) -> String {
+    let (leader, term, seen) = match standing {
+        Standing::Leading(office) => {
+            let seen = office.desk.see(|picture| Seen::of(picture)).await.unwrap_or_default();
+            (1, office.epoch, seen)
+        }
+        Standing::Following { .. } => (0, 0, Seen::default()),
+    };
+    let mut text = String::new();
+    let mut put = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in samples {
+            let _ = writeln!(text, "{name}{labels} {value}");
+        }
+    };
+    let one = |value: u64| vec![(String::new(), value.to_string())];
+    let many = |value: usize| vec![(String::new(), value.to_string())];
+    put("weir_controller_leader", "gauge", "1 while this controller leads.", &one(leader));
+    put("weir_controller_term", "gauge", "Epoch of the term under way; 0 in none.", &one(term));
+    let terms = metrics.terms.load(Relaxed);
+    put("weir_controller_terms_total", "counter", "Terms that this controller led.", &one(terms));
+    let help = "Revision of the registry that the picture holds.";
+    put("weir_controller_registry_revision", "gauge", help, &one(seen.revision));
+    put("weir_controller_pools", "gauge", "Pools.", &many(seen.pools));
+    put("weir_controller_vips", "gauge", "VIPs bound to pools.", &many(seen.vips));
+    let help = "Pools served as if all were healthy, because too many are not.";
+    put("weir_controller_pools_panicking", "gauge", help, &many(seen.panicking));
+    let help = "Pools that stay as last known, because checkers are silent.";
+    put("weir_controller_pools_frozen", "gauge", help, &many(seen.frozen));
+    let states: Vec<_> = seen
+        .backends
+        .iter()
+        .map(|(state, count)| (format!("{{state=\"{state}\"}}"), count.to_string()))
+        .collect();
+    put("weir_controller_backends", "gauge", "Backends, by state.", &states);
+    let help = "Streams of snapshots.";
+    put("weir_controller_watchers", "gauge", help, &one(metrics.watchers.load(Relaxed)));
+    let sums = [
+        ("weir_controller_table_build_seconds", "Tables built for digests.", &metrics.builds),
+        ("weir_controller_registry_write_seconds", "Writes to the registry.", &metrics.writes),
+    ];
+    for (name, help, sum) in sums {
+        let seconds = sum.microseconds.load(Relaxed) as f64 / 1e6;
+        let count = sum.count.load(Relaxed);
+        let _ = writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} summary\n{name}_sum {seconds}\n{name}_count {count}"
+        );
+    }
+    let failed = metrics.failed_writes.load(Relaxed);
+    let _ = writeln!(
+        text,
+        "# HELP weir_controller_registry_failures_total Writes that failed or had no answer.\n\
+         # TYPE weir_controller_registry_failures_total counter\n\
+         weir_controller_registry_failures_total {failed}"
+    );
+    text
+}
+
+impl Seen {
+    fn of(picture: &Picture) -> Self {
+        let names = ["pending", "healthy", "draining", "unhealthy", "evicted"];
+        let mut backends: BTreeMap<&'static str, usize> =
+            names.into_iter().map(|name| (name, 0)).collect();
+        for found in picture.rows.backends.values() {
+            use registry::rows::BackendState::{Draining, Evicted, Healthy, Pending, Unhealthy};
+            let name = match found.row.state {
+                Pending => "pending",
+                Healthy => "healthy",
+                Draining => "draining",
+                Unhealthy => "unhealthy",
+                Evicted => "evicted",
+            };
+            *backends.entry(name).or_default() += 1;
+        }
+        let pools = || picture.health.values();
+        Self {
+            revision: picture.rows.revision,
+            pools: picture.rows.pools.len(),
+            vips: picture.rows.vips.len(),
+            panicking: pools().filter(|pool| pool.in_panic()).count(),
+            frozen: pools().filter(|pool| pool.freeze() == Freeze::All).count(),
+            backends,
+        }
+    }
+}
