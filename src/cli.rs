@@ -20,12 +20,14 @@ pub(crate) enum Command {
     /// Run a node: take packets from its ports and balance them until SIGINT or SIGTERM;
     /// SIGHUP re-reads the configuration.
     Run(RunArguments),
-    /// Validate a configuration; touches no device.
+    /// Validate the configuration of a node, a controller or a checker; touches no device.
     Check(CheckArguments),
     /// Run the real data path over a capture file; no root, no hugepages, no device.
     Replay(ReplayArguments),
     /// Say in words what would be done with one packet, and why.
     Explain(ExplainArguments),
+    /// Print a script that lets a shell complete this command line.
+    Completions(CompletionsArguments),
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +96,12 @@ pub(crate) struct ExplainArguments {
     /// The TCP flags of the packet, joined with commas [default: syn].
     #[arg(long, value_delimiter = ',')]
     pub(crate) flags: Vec<Flag>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// For which shell.
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -25,7 +25,7 @@ use dataplane::verdict::{DropReason, Verdict};
 use maglev::{Scheduler, Selector};
 
 use crate::cli::ExplainArguments;
-use crate::failure::{Failure, load};
+use crate::failure::{Failure, load_static};
 use crate::replay::{Bench, SEED};
 
 use story::Story;
@@ -36,7 +36,7 @@ const NOW: u64 = 1_000_000_000;
 /// Tells the packet's story on standard output.
 pub(crate) fn explain(arguments: &ExplainArguments) -> Result<(), Failure> {
     let question = packet::Question::from_arguments(arguments)?;
-    let config = load(&arguments.config)?;
+    let config = load_static(&arguments.config)?;
     let port_name = config.ports.first().map(|port| port.name.clone()).unwrap_or_default();
     let mut bench = Bench::new(config, NOW / 1_000_000)?;
     let mut story = Story::default();

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
-use config::Config;
+use config::{Config, Problem};
 
 /// Why the program ends without success.
 #[derive(Debug)]
@@ -50,11 +50,29 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// Reads a configuration; prints its warnings.
+/// Reads the configuration of a node; prints its warnings.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
     let loaded = Config::load(path).map_err(Failure::configuration)?;
-    for warning in &loaded.warnings {
+    warn(&loaded.warnings);
+    Ok(loaded.config)
+}
+
+/// As [`load`], for what needs the pools and VIPs that are in the file.
+pub(crate) fn load_static(path: &Path) -> Result<Config, Failure> {
+    let config = load(path)?;
+    if config.controller.is_some() {
+        return Err(Failure::configuration(format!(
+            "{}: [controller]: the pools and VIPs of this node are not in the file (expected \
+             [[pool]] and [[vip]])",
+            path.display()
+        )));
+    }
+    Ok(config)
+}
+
+/// Prints what is doubtful about a configuration.
+pub(crate) fn warn(warnings: &[Problem]) {
+    for warning in warnings {
         eprintln!("warning: {warning}");
     }
-    Ok(loaded.config)
 }

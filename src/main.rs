@@ -5,8 +5,10 @@
 
 mod check;
 mod cli;
+mod completions;
 mod explain;
 mod failure;
+mod logging;
 mod memory;
 mod replay;
 mod run;
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Completions(arguments) => completions::completions(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

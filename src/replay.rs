@@ -20,7 +20,7 @@ use dataplane::worker::{Worker, WorkerOptions};
 use serde_json::json;
 
 use crate::cli::ReplayArguments;
-use crate::failure::{Failure, load};
+use crate::failure::{Failure, load_static};
 
 /// Seeds of `replay` and `explain`: fixed, so that results repeat.
 pub(crate) const SEED: [u64; 4] = [1, 2, 3, 4];
@@ -85,7 +85,7 @@ pub(crate) struct Names {
 
 /// Runs the capture through the node.
 pub(crate) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
-    let config = load(&arguments.config)?;
+    let config = load_static(&arguments.config)?;
     let mut reloads = arguments.reloads.clone();
     reloads.sort_by_key(|reload| reload.packet);
     let mut reloads = reloads.into_iter().peekable();
@@ -107,7 +107,7 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
         }
         let Some(bench) = &mut bench else { break };
         while let Some(reload) = reloads.next_if(|reload| reload.packet <= counts.packets) {
-            let config = load(&reload.config)?;
+            let config = load_static(&reload.config)?;
             bench.node.reload(config, now_ms).map_err(Failure::configuration)?;
         }
         // What was due before this packet: drains that end, neighbours to ask for. What goes out

@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::RunArguments;
 use crate::failure::{Failure, load};
-use crate::memory;
+use crate::{logging, memory};
 
 /// How often the control thread looks after the node.
 const STEP: Duration = Duration::from_millis(10);
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
     // A configuration that cannot be served is refused before any device is touched.
     Node::check(&config).map_err(Failure::configuration)?;
-    start_logging();
+    logging::start();
     check_cores(&config)?;
     memory::check(&config)?;
     let admin = bind_admin(&config)?;
@@ -87,14 +87,6 @@ impl Drop for WorkerThreads {
             }
         }
     }
-}
-
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let format = tracing_subscriber::fmt().with_ansi(ansi).with_writer(std::io::stderr);
-    format.with_env_filter(filter).init();
 }
 
 /// Binds the admin interface before any device is touched: it is the likeliest to be taken.
