@@ -8,9 +8,12 @@ mod pools;
 mod vips;
 
 pub(crate) use backends::{
-    deregister_backend, drain_backend, get_backend, list_backends, register_backend, update_backend,
+    deregister_backend, deregistering, drain_backend, draining, get_backend, list_backends,
+    register_backend, registering, update_backend, updating,
 };
-pub(crate) use pools::{create_pool, delete_pool, get_pool, list_pools, update_pool};
+pub(crate) use pools::{
+    create_pool, delete_pool, get_pool, list_pools, update_pool, updating_pool,
+};
 pub(crate) use vips::{bind_vip, list_vips, unbind_vip};
 
 use proto::v1::Ack;

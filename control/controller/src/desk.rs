@@ -61,6 +61,14 @@ pub(crate) enum Plan<T> {
     },
 }
 
+/// From the picture to what a change comes to.
+pub(crate) trait Decide<T>:
+    FnOnce(&Picture) -> Result<Plan<T>, Status> + Send + 'static
+{
+}
+
+impl<T, F> Decide<T> for F where F: FnOnce(&Picture) -> Result<Plan<T>, Status> + Send + 'static {}
+
 struct Proposal {
     writes: Vec<Write>,
     expected: Preconditions,
@@ -104,7 +112,7 @@ impl Desk {
     /// change may have happened); UNAVAILABLE when the term is over.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
-        decide: impl FnOnce(&Picture) -> Result<Plan<T>, Status> + Send + 'static,
+        decide: impl Decide<T>,
     ) -> Result<T, Status> {
         let (reply, answer) = oneshot::channel();
         let decision: Decision = Box::new(move |picture| {

@@ -13,7 +13,7 @@ use tonic::Status;
 use super::pools::members;
 use super::{ack, backend, capacity, pool, put, written};
 use crate::clock::unix_ns;
-use crate::desk::Plan;
+use crate::desk::{Decide, Plan};
 use crate::office::{Office, invalid, not_found};
 use crate::picture::Picture;
 use crate::wire;
@@ -26,52 +26,54 @@ pub(crate) async fn register_backend(
     office: &Office,
     request: RegisterBackendReq,
 ) -> Result<RegisterBackendResp, Status> {
+    office.desk.change(registering(request)?).await?
+}
+
+/// What a registration comes to.
+pub(crate) fn registering(
+    request: RegisterBackendReq,
+) -> Result<impl Decide<Result<RegisterBackendResp, Status>>, Status> {
     let wanted = wanted(request)?;
-    office
-        .desk
-        .change(move |picture| {
-            let found_pool = pool(picture, &wanted.pool_id)?;
-            let id = wanted.id.clone();
-            let key = Key::Backend(id.clone());
-            let there =
-                Preconditions::default().at(Key::Pool(wanted.pool_id.clone()), found_pool.version);
-            let expected = match picture.rows.backends.get(&id) {
-                None => there.absent(key),
-                // A new life: its flows have been reset, so nothing of the old one matters.
-                Some(found) if found.row.state == BackendState::Evicted => {
-                    there.at(key, found.version)
+    Ok(move |picture: &Picture| {
+        let found_pool = pool(picture, &wanted.pool_id)?;
+        let id = wanted.id.clone();
+        let key = Key::Backend(id.clone());
+        let there =
+            Preconditions::default().at(Key::Pool(wanted.pool_id.clone()), found_pool.version);
+        let expected = match picture.rows.backends.get(&id) {
+            None => there.absent(key),
+            // A new life: its flows have been reset, so nothing of the old one matters.
+            Some(found) if found.row.state == BackendState::Evicted => there.at(key, found.version),
+            Some(found) => {
+                if let Some(field) = difference(&wanted, &found.row) {
+                    return Err(Status::already_exists(format!(
+                        "backend_id: \"{id}\" is registered with another {field}"
+                    )));
                 }
-                Some(found) => {
-                    if let Some(field) = difference(&wanted, &found.row) {
-                        return Err(Status::already_exists(format!(
-                            "backend_id: \"{id}\" is registered with another {field}"
-                        )));
-                    }
-                    if found.row.deregistered {
-                        return Err(Status::failed_precondition(format!(
-                            "backend_id: \"{id}\" is being deregistered; wait until it is EVICTED, \
+                if found.row.deregistered {
+                    return Err(Status::failed_precondition(format!(
+                        "backend_id: \"{id}\" is being deregistered; wait until it is EVICTED, \
                              or take its drain back"
-                        )));
-                    }
-                    return Ok(Plan::Already(registered(picture, &id, found.version)));
+                    )));
                 }
-            };
-            let size = found_pool.row.settings.table_size;
-            let (count, most) = (members(picture, &wanted.pool_id), capacity(size));
-            if count >= most {
-                return Err(Status::failed_precondition(format!(
-                    "pool_id: pool \"{}\" is at capacity: {count} backends, at most {most} for a \
-                     table of {size} slots",
-                    wanted.pool_id
-                )));
+                return Ok(Plan::Already(registered(picture, &id, found.version)));
             }
-            Ok(Plan::Write {
-                writes: vec![put(wanted)],
-                expected,
-                answer: Box::new(move |picture, revision| registered(picture, &id, revision)),
-            })
+        };
+        let size = found_pool.row.settings.table_size;
+        let (count, most) = (members(picture, &wanted.pool_id), capacity(size));
+        if count >= most {
+            return Err(Status::failed_precondition(format!(
+                "pool_id: pool \"{}\" is at capacity: {count} backends, at most {most} for a \
+                     table of {size} slots",
+                wanted.pool_id
+            )));
+        }
+        Ok(Plan::Write {
+            writes: vec![put(wanted)],
+            expected,
+            answer: Box::new(move |picture, revision| registered(picture, &id, revision)),
         })
-        .await?
+    })
 }
 
 /// Drains a backend, or evicts it at once; in the end its row goes.
@@ -79,26 +81,28 @@ pub(crate) async fn deregister_backend(
     office: &Office,
     request: DeregisterBackendReq,
 ) -> Result<Ack, Status> {
+    office.desk.change(deregistering(request)?).await
+}
+
+/// What a deregistration comes to.
+pub(crate) fn deregistering(request: DeregisterBackendReq) -> Result<impl Decide<Ack>, Status> {
     let DeregisterBackendReq { backend_id: id, immediately } = request;
     wire::id("backend_id", &id)?;
-    office
-        .desk
-        .change(move |picture| {
-            let found = backend(picture, &id)?;
-            let mut row = found.row.clone();
-            row.deregistered = true;
-            match (immediately, row.state) {
-                (_, BackendState::Evicted) => {}
-                (true, _) => change_state(&mut row, BackendState::Evicted, None),
-                (false, BackendState::Draining) => {}
-                (false, _) => {
-                    let until = drain_until(picture, &row, 0);
-                    change_state(&mut row, BackendState::Draining, Some(until));
-                }
+    Ok(move |picture: &Picture| {
+        let found = backend(picture, &id)?;
+        let mut row = found.row.clone();
+        row.deregistered = true;
+        match (immediately, row.state) {
+            (_, BackendState::Evicted) => {}
+            (true, _) => change_state(&mut row, BackendState::Evicted, None),
+            (false, BackendState::Draining) => {}
+            (false, _) => {
+                let until = drain_until(picture, &row, 0);
+                change_state(&mut row, BackendState::Draining, Some(until));
             }
-            Ok(rewritten(found, row))
-        })
-        .await
+        }
+        Ok(rewritten(found, row))
+    })
 }
 
 /// Drains a backend, or takes its drain back.
@@ -106,6 +110,11 @@ pub(crate) async fn drain_backend(
     office: &Office,
     request: DrainBackendReq,
 ) -> Result<Ack, Status> {
+    office.desk.change(draining(request)?).await
+}
+
+/// What a drain, or its end, comes to.
+pub(crate) fn draining(request: DrainBackendReq) -> Result<impl Decide<Ack>, Status> {
     let DrainBackendReq { backend_id: id, drain_seconds, undo } = request;
     wire::id("backend_id", &id)?;
     if drain_seconds > MAX_DRAIN {
@@ -115,36 +124,33 @@ pub(crate) async fn drain_backend(
     if undo && drain_seconds > 0 {
         return Err(invalid("drain_seconds", "means nothing when a drain is taken back"));
     }
-    office
-        .desk
-        .change(move |picture| {
-            let found = backend(picture, &id)?;
-            let mut row = found.row.clone();
-            match (undo, now(picture, &row)) {
-                (_, BackendState::Evicted) => {
-                    return Err(Status::failed_precondition(format!(
-                        "backend_id: \"{id}\" is EVICTED: register it again"
-                    )));
-                }
-                // The first window stands.
-                (false, BackendState::Draining) => {}
-                (false, _) => {
-                    let until = drain_until(picture, &row, drain_seconds);
-                    change_state(&mut row, BackendState::Draining, Some(until));
-                }
-                (true, BackendState::Draining) => {
-                    row.deregistered = false;
-                    change_state(&mut row, BackendState::Pending, None);
-                }
-                (true, _) => {
-                    return Err(Status::failed_precondition(format!(
-                        "undo: backend \"{id}\" is not draining"
-                    )));
-                }
+    Ok(move |picture: &Picture| {
+        let found = backend(picture, &id)?;
+        let mut row = found.row.clone();
+        match (undo, now(picture, &row)) {
+            (_, BackendState::Evicted) => {
+                return Err(Status::failed_precondition(format!(
+                    "backend_id: \"{id}\" is EVICTED: register it again"
+                )));
             }
-            Ok(rewritten(found, row))
-        })
-        .await
+            // The first window stands.
+            (false, BackendState::Draining) => {}
+            (false, _) => {
+                let until = drain_until(picture, &row, drain_seconds);
+                change_state(&mut row, BackendState::Draining, Some(until));
+            }
+            (true, BackendState::Draining) => {
+                row.deregistered = false;
+                change_state(&mut row, BackendState::Pending, None);
+            }
+            (true, _) => {
+                return Err(Status::failed_precondition(format!(
+                    "undo: backend \"{id}\" is not draining"
+                )));
+            }
+        }
+        Ok(rewritten(found, row))
+    })
 }
 
 /// Changes what is given.
@@ -152,6 +158,11 @@ pub(crate) async fn update_backend(
     office: &Office,
     request: UpdateBackendReq,
 ) -> Result<Ack, Status> {
+    office.desk.change(updating(request)?).await
+}
+
+/// What a change of a backend comes to.
+pub(crate) fn updating(request: UpdateBackendReq) -> Result<impl Decide<Ack>, Status> {
     let UpdateBackendReq {
         backend_id,
         weight,
@@ -171,23 +182,20 @@ pub(crate) async fn update_backend(
     for (name, value) in &labels {
         wire::label(name, value)?;
     }
-    office
-        .desk
-        .change(move |picture| {
-            let found = backend(picture, &backend_id)?;
-            let mut row = found.row.clone();
-            row.weight = weight.unwrap_or(row.weight);
-            row.ip = ip.unwrap_or(row.ip);
-            row.port = port.unwrap_or(row.port);
-            if let Some(url) = readiness_probe_url {
-                row.readiness_probe_url = url;
-            }
-            row.labels.retain(|name, _| !remove_labels.contains(name));
-            row.labels.extend(labels);
-            few_labels(&row.labels)?;
-            Ok(rewritten(found, row))
-        })
-        .await
+    Ok(move |picture: &Picture| {
+        let found = backend(picture, &backend_id)?;
+        let mut row = found.row.clone();
+        row.weight = weight.unwrap_or(row.weight);
+        row.ip = ip.unwrap_or(row.ip);
+        row.port = port.unwrap_or(row.port);
+        if let Some(url) = readiness_probe_url {
+            row.readiness_probe_url = url;
+        }
+        row.labels.retain(|name, _| !remove_labels.contains(name));
+        row.labels.extend(labels);
+        few_labels(&row.labels)?;
+        Ok(rewritten(found, row))
+    })
 }
 
 pub(crate) async fn get_backend(

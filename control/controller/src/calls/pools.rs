@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::{capacity, pool, put, written};
 use crate::clock::unix_ns;
-use crate::desk::Plan;
+use crate::desk::{Decide, Plan};
 use crate::office::{Office, not_found};
 use crate::picture::Picture;
 use crate::snapshots::Board;
@@ -58,37 +58,41 @@ pub(crate) async fn create_pool(office: &Office, request: CreatePoolReq) -> Resu
 
 /// Changes the settings that are given; all of them when they replace.
 pub(crate) async fn update_pool(office: &Office, request: UpdatePoolReq) -> Result<Pool, Status> {
+    office.desk.change(updating_pool(Arc::clone(&office.board), request)?).await?
+}
+
+/// What a change of settings comes to.
+pub(crate) fn updating_pool(
+    board: Arc<Board>,
+    request: UpdatePoolReq,
+) -> Result<impl Decide<Result<Pool, Status>>, Status> {
     let UpdatePoolReq { pool_id: id, settings: given, replace } = request;
     wire::id("pool_id", &id)?;
     let given = given.unwrap_or_default();
-    let board = Arc::clone(&office.board);
-    office
-        .desk
-        .change(move |picture| {
-            let found = pool(picture, &id)?;
-            let have = &found.row.settings;
-            let timings = &picture.timings;
-            let mut settings = match replace {
-                true => wire::new_settings(&given, have.hash_secret.clone(), timings)?,
-                false => wire::updated_settings(have, &given, timings)?,
-            };
-            settings.unknown = have.unknown.clone();
-            settings.probe.unknown = have.probe.unknown.clone();
-            let (count, most) = (members(picture, &id), capacity(settings.table_size));
-            if settings.table_size != have.table_size && count > most {
-                let size = settings.table_size;
-                return Err(Status::failed_precondition(format!(
-                    "settings.table_size: {size} slots are for at most {most} backends; the pool \
+    Ok(move |picture: &Picture| {
+        let found = pool(picture, &id)?;
+        let have = &found.row.settings;
+        let timings = &picture.timings;
+        let mut settings = match replace {
+            true => wire::new_settings(&given, have.hash_secret.clone(), timings)?,
+            false => wire::updated_settings(have, &given, timings)?,
+        };
+        settings.unknown = have.unknown.clone();
+        settings.probe.unknown = have.probe.unknown.clone();
+        let (count, most) = (members(picture, &id), capacity(settings.table_size));
+        if settings.table_size != have.table_size && count > most {
+            let size = settings.table_size;
+            return Err(Status::failed_precondition(format!(
+                "settings.table_size: {size} slots are for at most {most} backends; the pool \
                      has {count}"
-                )));
-            }
-            if settings == *have {
-                return shown(picture, &board, &id).map(Plan::Already);
-            }
-            let expected = Preconditions::default().at(Key::Pool(id.clone()), found.version);
-            Ok(writing_pool(rows::Pool { settings, ..found.row.clone() }, expected, board))
-        })
-        .await?
+            )));
+        }
+        if settings == *have {
+            return shown(picture, &board, &id).map(Plan::Already);
+        }
+        let expected = Preconditions::default().at(Key::Pool(id.clone()), found.version);
+        Ok(writing_pool(rows::Pool { settings, ..found.row.clone() }, expected, board))
+    })
 }
 
 pub(crate) async fn get_pool(office: &Office, request: GetPoolReq) -> Result<Pool, Status> {
