@@ -11,7 +11,9 @@ use tonic::Status;
 use crate::office::invalid;
 
 pub(crate) use backends::{MAX_LABELS, address, label, port, probe_url, proto_backend, weight};
-pub(crate) use settings::{health_settings, new_settings, proto_settings, updated_settings};
+pub(crate) use settings::{
+    health_settings, new_settings, proto_probe, proto_settings, updated_settings,
+};
 pub(crate) use vips::{proto_vip, vip_key, vip_row};
 
 /// Bytes of an id.

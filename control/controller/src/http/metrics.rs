@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use health::pool::Freeze;
 
+use crate::fleet::Numbers;
 use crate::office::Standing;
 use crate::picture::Picture;
 
@@ -18,6 +19,9 @@ pub(crate) struct Metrics {
     writes: Sum,
     failed_writes: AtomicU64,
     watchers: AtomicU64,
+    accepted_reports: AtomicU64,
+    refused_reports: AtomicU64,
+    full_windows: AtomicU64,
 }
 
 /// Durations, counted and summed up.
@@ -46,6 +50,23 @@ impl Metrics {
         self.terms.fetch_add(1, Relaxed);
     }
 
+    /// A checker's report was taken into account, or was not.
+    pub(crate) fn reported(&self, accepted: bool) {
+        match accepted {
+            true => self.accepted_reports.fetch_add(1, Relaxed),
+            false => self.refused_reports.fetch_add(1, Relaxed),
+        };
+    }
+
+    fn reports(&self, accepted: bool) -> u64 {
+        if accepted { &self.accepted_reports } else { &self.refused_reports }.load(Relaxed)
+    }
+
+    /// A stream of health reports ended because its window was full.
+    pub(crate) fn window_full(&self) {
+        self.full_windows.fetch_add(1, Relaxed);
+    }
+
     /// A stream of snapshots began, or ended.
     pub(crate) fn watching(&self, began: bool) {
         match began {
@@ -72,6 +93,7 @@ struct Seen {
     panicking: usize,
     frozen: usize,
     backends: BTreeMap<&'static str, usize>,
+    fleet: Numbers,
 }
 
 pub(super) async fn render(metrics: &Metrics, standing: Standing) -> String {
@@ -110,6 +132,20 @@ pub(super) async fn render(metrics: &Metrics, standing: Standing) -> String {
         .map(|(state, count)| (format!("{{state=\"{state}\"}}"), count.to_string()))
         .collect();
     put("weir_controller_backends", "gauge", "Backends, by state.", &states);
+    let Numbers { nodes, checkers, disagreements } = seen.fleet;
+    put("weir_controller_nodes", "gauge", "Nodes that report.", &many(nodes));
+    let help = "Checkers with a stream of assignments or reports.";
+    put("weir_controller_checkers", "gauge", help, &many(checkers));
+    let help = "Versions of pools at which nodes run different tables; never anything but 0.";
+    put("weir_controller_node_disagreements", "gauge", help, &many(disagreements));
+    let reports = |accepted| (format!("{{accepted=\"{accepted}\"}}"), metrics.reports(accepted));
+    let reports: Vec<_> =
+        [true, false].map(reports).map(|(label, value)| (label, value.to_string())).into();
+    let help = "Health reports of checkers.";
+    put("weir_controller_health_reports_total", "counter", help, &reports);
+    let help = "Streams of health reports that ended because their window was full.";
+    let full = metrics.full_windows.load(Relaxed);
+    put("weir_controller_health_windows_full_total", "counter", help, &one(full));
     let help = "Streams of snapshots.";
     put("weir_controller_watchers", "gauge", help, &one(metrics.watchers.load(Relaxed)));
     let sums = [
@@ -158,6 +194,7 @@ impl Seen {
             panicking: pools().filter(|pool| pool.in_panic()).count(),
             frozen: pools().filter(|pool| pool.freeze() == Freeze::All).count(),
             backends,
+            fleet: picture.fleet.numbers(),
         }
     }
 }

@@ -201,7 +201,8 @@ fn update_probe(probe: &mut rows::ProbeSettings, given: &ProbeSettings) -> Resul
     Ok(())
 }
 
-fn proto_probe(row: &rows::ProbeSettings) -> ProbeSettings {
+/// How backends are probed, for checkers and callers.
+pub(crate) fn proto_probe(row: &rows::ProbeSettings) -> ProbeSettings {
     let liveness = match row.liveness {
         rows::ProbeKind::Tcp => ProbeKind::Tcp,
         rows::ProbeKind::Http => ProbeKind::Http,
