@@ -37,7 +37,7 @@ pub(super) async fn run(
     match &arguments.pool {
         None => {
             let open = |mut client: client::Client| async move {
-                client.watch_events(WatchEventsReq {}).await
+                client.watch_events(WatchEventsReq::default()).await
             };
             context
                 .session
