@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Access, AccessError, Incoming, Listening, serve_http};
+use access::{Access, AccessError, Incoming, Listening, keep_fresh, serve_http};
 use proto::v1::lb_control_plane_server::LbControlPlaneServer;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
@@ -29,6 +29,10 @@ const SPARE_CONNECTIONS: usize = 256;
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Between two attempts to reach etcd at the start.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// How long streams may take to hear that this controller ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often certificates and tokens are looked at for newer ones.
+const RENEWAL: Duration = Duration::from_secs(60);
 /// The service's name in the standard health service.
 const SERVICE: &str = "weir.v1.LBControlPlane";
 
@@ -62,7 +66,7 @@ pub enum Error {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// A controller that runs. Dropping it ends it without resigning; [`Controller::stop`] ends it well.
+/// A controller that runs. Dropping it ends it in the background; [`Controller::stop`] waits.
 #[derive(Debug)]
 pub struct Controller {
     grpc: SocketAddr,
@@ -118,15 +122,19 @@ impl Controller {
             clock: Clock::start(),
             standing: sender,
         };
-        let service =
-            Service::new(standing.clone(), access, &settings.limits, Arc::clone(&metrics));
+        let service = Service::new(
+            standing.clone(),
+            Arc::clone(&access),
+            &settings.limits,
+            Arc::clone(&metrics),
+        );
         let router = http::router(&service, standing.clone(), metrics);
         let max_connections = settings.limits.streams.saturating_add(SPARE_CONNECTIONS);
         let listening =
             |listener| Listening { listener, tls: settings.tls.clone(), max_connections };
         let incoming = Incoming::grpc(listening(grpc_listener));
         let http_server = serve_http(listening(http_listener), router);
-        let whole = Whole { life, stores, service, standing: standing.clone(), incoming };
+        let whole = Whole { life, stores, service, access, standing: standing.clone(), incoming };
         let task = tokio::spawn(whole.run(http_server, stopped));
         Ok(Self { grpc, http, stop, standing, task })
     }
@@ -162,6 +170,7 @@ struct Whole {
     life: Life,
     stores: Option<Stores>,
     service: Service,
+    access: Arc<Access>,
     standing: watch::Receiver<Standing>,
     incoming: Incoming,
 }
@@ -173,11 +182,13 @@ impl Whole {
         stop: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         let limits = self.life.settings.limits;
+        let (access, tls) = (self.access, self.life.settings.tls.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
+        let (ended, over) = oneshot::channel::<()>();
         let plane = LbControlPlaneServer::new(self.service)
             .max_decoding_message_size(limits.request_bytes)
             .max_encoding_message_size(usize::MAX);
@@ -187,8 +198,9 @@ impl Whole {
             .add_service(health_service)
             .add_service(reflection)
             .add_service(plane)
-            .serve_with_incoming(self.incoming);
+            .serve_with_incoming_shutdown(self.incoming, async { drop(over.await) });
         let life = live(self.life, self.stores, stop);
+        tokio::pin!(server);
         let mut standing = self.standing;
         let telling = async {
             loop {
@@ -201,10 +213,17 @@ impl Whole {
             }
         };
         tokio::select! {
-            ended = server => ended.map_err(Error::Server),
-            () = life => Ok(()),
-            () = http_server => Ok(()),
-            () = telling => Ok(()),
+            ended = &mut server => return ended.map_err(Error::Server),
+            () = life => {}
+            () = http_server => {}
+            () = telling => {}
+            () = keep_fresh(access, tls, RENEWAL) => {}
+        }
+        // Streams have been told; their last words are to arrive.
+        drop(ended);
+        match timeout(LAST_WORDS, server).await {
+            Ok(ended) => ended.map_err(Error::Server),
+            Err(_) => Ok(()),
         }
     }
 }

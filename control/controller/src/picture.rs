@@ -57,6 +57,8 @@ pub(crate) struct Picture {
     touched: BTreeSet<String>,
     news: BTreeSet<String>,
     sequence: u64,
+    /// The rows are those of before this term.
+    filling: bool,
 }
 
 /// What a row does not say yet, besides the state.
@@ -96,8 +98,9 @@ impl Picture {
             touched: BTreeSet::new(),
             news: BTreeSet::new(),
             sequence: 0,
+            filling: false,
         };
-        picture.reread(rows);
+        picture.fill(rows);
         picture
     }
 

@@ -5,7 +5,7 @@
 //! leader's address told. What a call does stands elsewhere.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use access::{Access, Identity, RateLimiter, Role, Streams};
 use proto::v1::lb_control_plane_server::LbControlPlane;
@@ -18,6 +18,7 @@ use proto::v1::{
     WatchEventsReq, WatchPoolReq,
 };
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::http::Metrics;
@@ -27,7 +28,10 @@ use crate::snapshots::watch_pool;
 use crate::stream::{Reply, Served};
 use crate::{calls, events, fleet, plan, reports};
 
-/// The calls.
+/// How long the first snapshot of a new pool may take.
+const ON_BOARD: Duration = Duration::from_secs(10);
+
+/// Kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     /// Of operators, changing something.
@@ -213,6 +217,13 @@ impl LbControlPlane for Service {
         // Only nodes are shown the secrets.
         let secrets = caller.is_open() || caller.role() == Role::Node;
         let (board, metrics) = (Arc::clone(&office.board), Arc::clone(&self.metrics));
+        // A pool whose creation was answered is on the board before the node is told "that is
+        // all"; its first table may be under way.
+        let pools = office.desk.see(|picture| picture.rows.pools.keys().cloned().collect()).await?;
+        let pools: Vec<String> = pools;
+        if timeout(ON_BOARD, board.filled(&pools)).await.is_err() {
+            return Err(Status::unavailable("the first snapshots are not ready"));
+        }
         self.serve(&office, || watch_pool(board, request, secrets, metrics))
     }
 

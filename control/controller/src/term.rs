@@ -82,7 +82,7 @@ impl Life {
                 }
                 Err(error) => self.follow(None, &format!("nobody is elected: {error}")),
             }
-            if *stop.borrow() {
+            if *stop.borrow() || stop.has_changed().is_err() {
                 break;
             }
             let pause = RETRY.mul_f64(0.5 + 0.5 * fastrand::f64());
@@ -111,7 +111,12 @@ impl Life {
                 return;
             }
         };
-        let board = Arc::new(Board::new(rows.store_id.to_string(), epoch));
+        let Some(board) = Board::new(rows.store_id.to_string(), epoch) else {
+            self.follow(None, &format!("the registry's epoch, {epoch}, is too great for versions"));
+            leadership.resign().await;
+            return;
+        };
+        let board = Arc::new(board);
         let press = Press::new(Arc::clone(&board), Arc::clone(&self.metrics));
         let mut exhausted = press.exhausted();
         let pools: Vec<String> = rows.pools.keys().cloned().collect();

@@ -18,6 +18,8 @@ use crate::office::{Office, invalid, not_found};
 use crate::picture::Picture;
 use crate::wire;
 
+/// Backends, of all pools, that a node can have.
+const MAX_BACKENDS: usize = 65_536;
 /// A drain of more than a day is a mistyped unit.
 const MAX_DRAIN: u32 = 86_400;
 
@@ -66,6 +68,11 @@ pub(crate) fn registering(
                 "pool_id: pool \"{}\" is at capacity: {count} backends, at most {most} for a \
                      table of {size} slots",
                 wanted.pool_id
+            )));
+        }
+        if picture.rows.backends.len() >= MAX_BACKENDS {
+            return Err(Status::failed_precondition(format!(
+                "backend_id: {MAX_BACKENDS} backends are registered, the most that a node can have"
             )));
         }
         Ok(Plan::Write {

@@ -11,7 +11,7 @@ use crate::picture::Picture;
 use crate::wire;
 
 /// VIPs that a node can have.
-const MAX_VIPS: usize = 4096;
+const MAX_VIPS: usize = 65_536;
 
 /// Binds a VIP. The same again is OK; other idle times replace those there are.
 pub(crate) async fn bind_vip(office: &Office, request: BindVipReq) -> Result<Ack, Status> {

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tonic::{Code, Status};
 
 use super::duties::{self, Duty};
-use super::{Desk, Inbox, Proposal, Settle};
+use super::{Decision, Desk, Inbox, Proposal, Settle};
 use crate::clock::Clock;
 use crate::fleet;
 use crate::office::elsewhere;
@@ -22,6 +22,8 @@ use crate::snapshots::Press;
 const TICK: Duration = Duration::from_millis(100);
 /// Between two attempts to reach a registry that did not answer.
 const RETRY: Duration = Duration::from_millis(500);
+/// What nodes are to be told waits no longer than this for a write that is under way.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Changes at most between two compactions, and their least spacing.
 const COMPACT_AFTER: u64 = 10_000;
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
@@ -36,6 +38,9 @@ pub(crate) struct Running {
     clock: Clock,
     /// The write under way.
     write: Option<Pin<Box<dyn Future<Output = Written> + Send>>>,
+    began: Instant,
+    /// The write before was a duty: a change that waits is next.
+    duty_was_last: bool,
     /// A write had no answer: settle what is true before the next.
     doubt: bool,
     /// Duties could not be written: nodes are told all the same, and it is tried again later.
@@ -44,12 +49,8 @@ pub(crate) struct Running {
     term_end: Option<String>,
 }
 
-/// A write that has ended.
-struct Written {
-    outcome: Result<Revision, Error>,
-    what: What,
-    took: Duration,
-}
+/// How a write ended, and what it was.
+type Written = (Result<Revision, Error>, What);
 
 enum What {
     Change { changes: Vec<Change>, settle: Settle },
@@ -79,6 +80,8 @@ impl Running {
             press,
             clock,
             write: None,
+            began: Instant::now(),
+            duty_was_last: false,
             doubt: false,
             hold_duties_until: None,
             compacted,
@@ -109,12 +112,7 @@ impl Running {
                     self.picture.now = self.clock.now();
                     sight(&mut self.picture);
                 }
-                Some(decision) = self.inbox.changes.recv(), if idle => {
-                    self.picture.now = self.clock.now();
-                    if let Some(proposal) = decision(&self.picture) {
-                        self.propose(proposal);
-                    }
-                }
+                Some(decision) = self.inbox.changes.recv(), if idle => self.decide(decision),
             }
             self.picture.now = self.clock.now();
             self.picture.tick_touched();
@@ -123,9 +121,9 @@ impl Running {
         if let Some(write) = self.write.take() {
             let mut picture = self.picture;
             tokio::spawn(async move {
-                let written = write.await;
-                if let What::Change { changes, settle } = written.what {
-                    match written.outcome {
+                let (outcome, what) = write.await;
+                if let What::Change { changes, settle } = what {
+                    match outcome {
                         Ok(revision) => {
                             picture.commit(&Commit { revision, changes });
                             settle(Ok((&mut picture, revision)));
@@ -149,7 +147,10 @@ impl Running {
 
     /// Hands over every pool with news whose states are written.
     fn publish(&mut self) {
-        let impatient = self.hold_duties_until.is_some();
+        // A registry that does not answer must not keep a dead backend in the tables. What nodes
+        // are told then is written later, by this leader or found again by the next.
+        let slow = self.write.is_some() && self.began.elapsed() >= PATIENCE;
+        let impatient = slow || self.doubt || self.hold_duties_until.is_some();
         for draft in self.picture.drafts(impatient) {
             self.press.submit(draft);
         }
@@ -162,11 +163,20 @@ impl Running {
         }
         if self.doubt {
             let (registry, fence) = (Arc::clone(&self.registry), self.fence.clone());
-            self.write = Some(Box::pin(timed(async move {
+            self.start(async move {
                 let (outcome, rows) = settle_truth(&*registry, &fence).await;
                 (outcome, What::Recovered(rows))
-            })));
+            });
             return;
+        }
+        // However much health has to write, operators get every other turn.
+        if std::mem::take(&mut self.duty_was_last)
+            && let Ok(decision) = self.inbox.changes.try_recv()
+        {
+            self.decide(decision);
+            if self.write.is_some() {
+                return;
+            }
         }
         if self.hold_duties_until.is_some_and(|until| Instant::now() < until) {
             return;
@@ -175,32 +185,46 @@ impl Running {
             let changes = changes(&duty.writes);
             let (registry, fence) = (Arc::clone(&self.registry), self.fence.clone());
             let (writes, expected) = (duty.writes.clone(), duty.expected.clone());
-            self.write = Some(Box::pin(timed(async move {
+            self.duty_was_last = true;
+            self.start(async move {
                 let outcome = registry.apply(writes, expected, &fence).await;
                 (outcome, What::Duty(duty, changes))
-            })));
+            });
         }
     }
 
-    fn propose(&mut self, proposal: Proposal) {
-        let Proposal { writes, expected, settle } = proposal;
+    fn decide(&mut self, decision: Decision) {
+        self.picture.now = self.clock.now();
+        let Some(Proposal { writes, expected, settle }) = decision(&self.picture) else { return };
         let changes = changes(&writes);
         let (registry, fence) = (Arc::clone(&self.registry), self.fence.clone());
-        self.write = Some(Box::pin(timed(async move {
+        self.start(async move {
             let outcome = registry.apply(writes, expected, &fence).await;
             (outcome, What::Change { changes, settle })
-        })));
+        });
     }
 
-    fn settle(&mut self, written: Written) {
+    /// To be called when no write is under way.
+    fn start(
+        &mut self,
+        write: impl Future<Output = (Result<Revision, Error>, What)> + Send + 'static,
+    ) {
+        self.began = Instant::now();
+        self.write = Some(Box::pin(write));
+    }
+
+    fn settle(&mut self, (outcome, what): Written) {
         self.write = None;
         self.picture.now = self.clock.now();
-        self.picture.metrics.registry_took(written.took, written.outcome.is_ok());
-        if let Err(error) = &written.outcome {
-            self.judge(error);
+        self.picture.metrics.registry_took(self.began.elapsed(), outcome.is_ok());
+        match &outcome {
+            // It changed nothing, and says nothing of what was written.
+            Err(_) if matches!(what, What::Compacted(_)) => {}
+            Err(error) => self.judge(error),
+            Ok(_) => {}
         }
-        match written.what {
-            What::Change { changes, settle } => match written.outcome {
+        match what {
+            What::Change { changes, settle } => match outcome {
                 Ok(revision) => {
                     self.picture.commit(&Commit { revision, changes });
                     self.picture.tick_touched();
@@ -208,7 +232,7 @@ impl Running {
                 }
                 Err(error) => settle(Err(status(&error))),
             },
-            What::Duty(duty, changes) => match written.outcome {
+            What::Duty(duty, changes) => match outcome {
                 Ok(revision) => {
                     self.hold_duties_until = None;
                     duty.over(&mut self.picture, true);
@@ -227,7 +251,7 @@ impl Running {
             }
             What::Recovered(Err(error)) => self.judge(&error),
             What::Compacted(until) => {
-                if written.outcome.is_ok() {
+                if outcome.is_ok() {
                     self.compacted = (until, Instant::now());
                 }
             }
@@ -257,10 +281,10 @@ impl Running {
         }
         self.compacted = (until, Instant::now());
         let registry = Arc::clone(&self.registry);
-        self.write = Some(Box::pin(timed(async move {
+        self.start(async move {
             let outcome = registry.compact(newest).await.map(|()| newest);
             (outcome, What::Compacted(newest))
-        })));
+        });
     }
 }
 
@@ -287,12 +311,6 @@ async fn ended(write: &mut Option<Pin<Box<dyn Future<Output = Written> + Send>>>
         Some(write) => write.await,
         None => std::future::pending().await,
     }
-}
-
-async fn timed(write: impl Future<Output = (Result<Revision, Error>, What)>) -> Written {
-    let start = Instant::now();
-    let (outcome, what) = write.await;
-    Written { outcome, what, took: start.elapsed() }
 }
 
 /// What the writes will have done, each key once.

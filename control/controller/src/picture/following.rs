@@ -19,6 +19,13 @@ impl Picture {
         self.after_rows(&commit.changes);
     }
 
+    /// Begins with all rows.
+    pub(super) fn fill(&mut self, rows: Snapshot) {
+        self.filling = true;
+        self.reread(rows);
+        self.filling = false;
+    }
+
     /// Takes over all rows as they were found, whatever happened to them meanwhile.
     pub(crate) fn reread(&mut self, rows: Snapshot) {
         let changes = differences(&self.rows, &rows);
@@ -102,6 +109,8 @@ impl Picture {
         use BackendState::{Draining, Evicted, Pending};
         let left = drain_left(row);
         let act = match (was, row.state) {
+            // As it was when this leader began: nothing has happened to it now.
+            (None, _) if self.filling => Ok(()),
             (None | Some(Evicted), Pending) => {
                 health.register(id, u32::from(row.weight), now).map(drop)
             }

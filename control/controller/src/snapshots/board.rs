@@ -52,18 +52,18 @@ pub(crate) enum Next {
 }
 
 impl Board {
-    /// An empty board of the term `epoch`.
-    pub(crate) fn new(store_id: String, epoch: u64) -> Self {
-        let base = epoch << COUNT_BITS;
+    /// An empty board of the term `epoch`; `None` when no versions can be made of it.
+    pub(crate) fn new(store_id: String, epoch: u64) -> Option<Self> {
+        let base = epoch.checked_mul(1 << COUNT_BITS)?;
         let shelf = Shelf {
             next: base + 1,
-            last: base + (1 << COUNT_BITS) - 1,
+            last: base | ((1 << COUNT_BITS) - 1),
             pools: BTreeMap::new(),
             by_version: BTreeMap::new(),
             deleted: BTreeMap::new(),
             forgotten: base,
         };
-        Self { store_id, shelf: Mutex::new(shelf), newest: watch::Sender::new(base) }
+        Some(Self { store_id, shelf: Mutex::new(shelf), newest: watch::Sender::new(base) })
     }
 
     /// Of the store behind it.
@@ -174,5 +174,91 @@ impl Shelf {
             self.pools.remove(&id);
             self.forgotten = self.forgotten.max(version);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(epoch: u64) -> Board {
+        Board::new("store".to_owned(), epoch).unwrap()
+    }
+
+    fn pool(id: &str) -> PoolSnapshot {
+        PoolSnapshot { pool_id: id.to_owned(), ..PoolSnapshot::default() }
+    }
+
+    fn deleted(id: &str) -> PoolSnapshot {
+        PoolSnapshot { deleted: true, ..pool(id) }
+    }
+
+    /// What a reader sees from `at` on, and where it is then.
+    fn read(board: &Board, mut at: u64) -> (Vec<String>, u64) {
+        let mut seen = Vec::new();
+        while let Next::Snapshot(snapshot) = board.after(at) {
+            assert!(snapshot.version > at);
+            at = snapshot.version;
+            let mark = if snapshot.deleted { "-" } else { "" };
+            seen.push(format!("{mark}{}", snapshot.pool_id));
+        }
+        (seen, at)
+    }
+
+    #[test]
+    fn a_reader_sees_each_pool_once_in_its_newest_state() {
+        let board = board(1);
+        for sequence in 0..10 {
+            assert!(board.publish(sequence, pool("a")));
+        }
+        assert!(board.publish(11, pool("b")));
+        let (seen, at) = read(&board, board.floor());
+        assert_eq!(seen, ["a", "b"]);
+        assert!(board.publish(12, pool("a")));
+        assert_eq!(read(&board, at).0, ["a"]);
+    }
+
+    #[test]
+    fn an_older_draft_does_not_replace_a_newer_one() {
+        let board = board(1);
+        assert!(board.publish(2, pool("a")));
+        let version = board.version("a");
+        assert!(board.publish(1, deleted("a")));
+        assert_eq!(board.version("a"), version);
+    }
+
+    #[test]
+    fn versions_go_up_over_terms_and_end_with_their_term() {
+        let (one, two) = (board(7), board(8));
+        assert!(one.publish(0, pool("a")) && two.publish(0, pool("a")));
+        assert!(two.version("a") > one.version("a"));
+        let mut shelf = one.lock();
+        shelf.next = shelf.last;
+        drop(shelf);
+        assert!(one.publish(1, pool("a")));
+        assert!(two.version("a") > one.version("a"));
+        assert!(!one.publish(2, pool("a")), "no version is left");
+        assert!(Board::new("store".to_owned(), 1 << 41).is_none());
+    }
+
+    #[test]
+    fn marks_of_deleted_pools_are_bounded_and_who_missed_one_is_told() {
+        let board = board(1);
+        let start = board.floor();
+        for n in 0..u64::try_from(DELETED_KEPT).unwrap() + 1 {
+            let id = format!("p{n}");
+            assert!(board.publish(2 * n, pool(&id)) && board.publish(2 * n + 1, deleted(&id)));
+        }
+        assert!(matches!(board.after(start), Next::TooFarBehind));
+        assert_eq!(read(&board, board.floor()).0.len(), DELETED_KEPT);
+        assert!(board.snapshot("p5").is_none());
+    }
+
+    #[test]
+    fn a_pool_that_comes_again_replaces_its_mark() {
+        let board = board(1);
+        assert!(board.publish(0, pool("a")) && board.publish(1, deleted("a")));
+        assert!(board.publish(2, pool("a")));
+        assert_eq!(read(&board, board.floor()).0, ["a"]);
     }
 }
