@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control/client", &["proto"]),
     ("control/access", &["proto"]),
     ("control/checker", &["client", "health", "proto"]),
-    ("control/gateway", &["proto"]),
+    ("control/gateway", &["access", "proto"]),
     ("control/controller", &["access", "gateway", "health", "maglev", "proto", "registry"]),
     ("control/ctl", &["client", "config", "proto"]),
     ("scripts/lab/decap", &[]),
