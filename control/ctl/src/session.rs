@@ -55,6 +55,13 @@ pub(crate) struct Connection {
     timeout: u64,
 }
 
+impl Connection {
+    /// The same controllers, called by the one whose token this is.
+    pub(crate) fn with_token(&self, token_file: PathBuf) -> Self {
+        Self { token_file: Some(token_file), cert: None, key: None, ..self.clone() }
+    }
+}
+
 /// The controllers as one command sees them.
 pub(crate) struct Session {
     controllers: Controllers,

@@ -1,20 +1,27 @@
 //! `export`: the whole configuration as TOML.
 //!
-//! Pools are listed without their secrets. With `--secrets` they are taken from where they are
-//! shown: the snapshots that nodes get.
+//! Pools are listed without their secrets: controllers show those to nodes alone. With `--secrets`
+//! they are taken from the snapshots that a node gets, which needs a node's token unless the
+//! controllers take everybody for everything (a loopback listener without TLS).
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{Pool, PoolSnapshot, WatchPoolReq};
+use proto::v1::{PoolSnapshot, WatchPoolReq};
+use tokio::time::timeout;
 
 use super::{Context, pool};
 use crate::configuration::{Configuration, write};
 use crate::failure::Failure;
-use crate::session::Follow;
+use crate::output::Output;
+use crate::session::{Connection, Follow, Session};
+
+/// Until all snapshots have come.
+const COMPLETE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
@@ -24,13 +31,36 @@ pub(super) struct Arguments {
     /// With the hash secrets: who reads the file can aim flows at backends.
     #[arg(long)]
     secrets: bool,
+    /// The token of a node, where controllers show secrets to nodes alone.
+    #[arg(long, value_name = "FILE", requires = "secrets")]
+    node_token_file: Option<PathBuf>,
 }
 
 pub(super) async fn run(
     arguments: &Arguments,
+    connection: &Connection,
     context: &mut Context<'_, '_>,
 ) -> Result<(), Failure> {
-    let configuration = current(arguments.secrets, context).await?;
+    let mut pools = pool::all(context).await?;
+    if arguments.secrets {
+        let as_node = match &arguments.node_token_file {
+            Some(token) => Some(Session::new(&connection.with_token(token.clone()))?),
+            None => None,
+        };
+        let session = as_node.as_ref().unwrap_or(&context.session);
+        let mut secrets = secrets(session, context.out).await?;
+        for pool in &mut pools {
+            let secret = secrets.remove(&pool.pool_id).filter(|secret| !secret.is_empty());
+            pool.settings.get_or_insert_default().hash_secret = secret.ok_or_else(|| {
+                Failure::failed(format_args!(
+                    "the controller does not show the secret of pool {} to this caller \
+                     (--node-token-file names the token of a node)",
+                    pool.pool_id
+                ))
+            })?;
+        }
+    }
+    let configuration = Configuration::from_pools(&pools).map_err(Failure::failed)?;
     let text = write(&configuration).map_err(Failure::failed)?;
     match &arguments.file {
         None => context.out.text(&text)?,
@@ -46,25 +76,16 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// What the controllers hold; with secrets when asked for.
-pub(super) async fn current(
-    secrets: bool,
-    context: &mut Context<'_, '_>,
-) -> Result<Configuration, Failure> {
-    let mut pools = pool::all(context).await?;
-    if secrets && !pools.is_empty() {
-        fill_in_secrets(&mut pools, context).await?;
-    }
-    Configuration::from_pools(&pools).map_err(Failure::failed)
-}
-
-async fn fill_in_secrets(pools: &mut [Pool], context: &mut Context<'_, '_>) -> Result<(), Failure> {
+/// The secrets of all pools as a node is told them; empty ones where the caller is shown none.
+pub(super) async fn secrets(
+    session: &Session,
+    out: &mut Output<'_>,
+) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let mut secrets = BTreeMap::new();
     let open = |mut client: client::Client| async move {
         client.watch_pool(WatchPoolReq::default()).await
     };
-    let collect = context.session.follow("WatchPool", context.out, open, |_, message| {
-        let snapshot: PoolSnapshot = message;
+    let collect = session.follow("WatchPool", out, open, |_, snapshot: PoolSnapshot| {
         if snapshot.initial_set_complete {
             return Ok(Follow::Enough);
         }
@@ -72,21 +93,10 @@ async fn fill_in_secrets(pools: &mut [Pool], context: &mut Context<'_, '_>) -> R
         secrets.insert(snapshot.pool_id, settings.hash_secret);
         Ok(Follow::On)
     });
-    let limit = std::time::Duration::from_secs(60);
-    tokio::time::timeout(limit, collect).await.map_err(|_| {
+    timeout(COMPLETE, collect).await.map_err(|_| {
         Failure::failed("WatchPool: the snapshots, which hold the secrets, are not complete")
     })??;
-    for pool in pools {
-        let secret = secrets.remove(&pool.pool_id).filter(|secret| !secret.is_empty());
-        let secret = secret.ok_or_else(|| {
-            Failure::failed(format_args!(
-                "the controller does not show the secret of pool {} (is the caller an operator?)",
-                pool.pool_id
-            ))
-        })?;
-        pool.settings.get_or_insert_default().hash_secret = secret;
-    }
-    Ok(())
+    Ok(secrets)
 }
 
 /// Readable by its owner alone: it may hold secrets. A file that is there is replaced whole.

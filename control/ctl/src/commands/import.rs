@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
-use super::{Context, export};
+use super::{Context, export, pool};
 use crate::configuration::{Backend, Configuration, Step, read, steps};
 use crate::failure::Failure;
 use crate::words;
@@ -54,8 +54,7 @@ pub(super) async fn run(
     context: &mut Context<'_, '_>,
 ) -> Result<(), Failure> {
     let wanted = load(&arguments.file)?;
-    let secrets = wanted.pools.values().any(|pool| pool.secret.is_some());
-    let current = export::current(secrets, context).await?;
+    let current = current(&wanted, context).await?;
     let steps = steps(&current, &wanted, arguments.prune)
         .map_err(|problems| Failure::failed(problems.join("\n")))?;
     let count = steps.len();
@@ -95,6 +94,24 @@ fn load(path: &std::path::Path) -> Result<Configuration, Failure> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
     read(&text, &name).map_err(Failure::usage)
+}
+
+/// What the controllers hold. When the file names secrets, theirs too, if the caller is shown
+/// them; else they are sent, and it is the controller that finds them the same.
+async fn current(
+    wanted: &Configuration,
+    context: &mut Context<'_, '_>,
+) -> Result<Configuration, Failure> {
+    let mut pools = pool::all(context).await?;
+    if wanted.pools.values().any(|pool| pool.secret.is_some())
+        && let Ok(mut secrets) = export::secrets(&context.session, context.out).await
+    {
+        for pool in &mut pools {
+            let secret = secrets.remove(&pool.pool_id).unwrap_or_default();
+            pool.settings.get_or_insert_default().hash_secret = secret;
+        }
+    }
+    Configuration::from_pools(&pools).map_err(Failure::failed)
 }
 
 async fn apply(step: &Step, now: bool, context: &mut Context<'_, '_>) -> Result<(), Failure> {

@@ -47,7 +47,8 @@ fn pool(id: &'static str) -> impl Strategy<Value = Pool> {
 }
 
 fn settings() -> impl Strategy<Value = PoolSettings> {
-    let probe = (1i32..=4, 100u32..5_000, 1u32..9, 0u32..=20, vec(any::<u8>(), 0..9), ".{0,9}");
+    let probe =
+        (1i32..=4, 100u32..5_000, 1u32..9, 0u32..=20, vec(any::<u8>(), 0..9), "[a-z0-9_.-]{0,9}");
     let pool = (1i32..=3, 1i32..=5, 0u32..600, any::<bool>(), 1u32..9, 0u32..=100);
     (probe, pool).prop_map(|(probe, pool)| {
         let (liveness, interval_ms, count, jitter_percent, udp_payload, command) = probe;
@@ -60,7 +61,7 @@ fn settings() -> impl Strategy<Value = PoolSettings> {
             drain_seconds,
             reselect,
             quorum_checkers: checkers,
-            quorum_down: checkers.div_ceil(2),
+            quorum_down: checkers / 2 + 1,
             panic_percent: percent,
             slow_start_seconds: drain_seconds,
             probe: Some(ProbeSettings {

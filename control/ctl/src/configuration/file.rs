@@ -169,8 +169,8 @@ impl Reader<'_> {
             table_size: number("table_size", &table.table_size, 2..=MAX_TABLE),
             drain_seconds: number("drain_seconds", &table.drain_seconds, 1..=DAY),
             reselect: table.reselect.unwrap_or(false),
-            quorum_checkers: number("quorum_checkers", &table.quorum_checkers, 1..=u32::MAX),
-            quorum_down: number("quorum_down", &table.quorum_down, 1..=u32::MAX),
+            quorum_checkers: number("quorum_checkers", &table.quorum_checkers, 1..=16),
+            quorum_down: number("quorum_down", &table.quorum_down, 1..=16),
             panic_percent: number("panic_percent", &table.panic_percent, 1..=100),
             slow_start_seconds: number("slow_start_seconds", &table.slow_start_seconds, 0..=DAY),
             ..PoolSettings::default()
@@ -189,8 +189,17 @@ impl Reader<'_> {
             self.problem(table.id.span(), &what);
         }
         let (down, checkers) = (settings.quorum_down, settings.quorum_checkers);
-        if down > checkers {
-            let what = format!("quorum_down: {down} of {checkers} checkers cannot agree");
+        if down > checkers || down <= checkers / 2 {
+            let what = format!("quorum_down: {down} of {checkers} checkers is no majority");
+            self.problem(table.id.span(), &what);
+        }
+        let probe = settings.probe.clone().unwrap_or_default();
+        if probe.timeout_ms > probe.interval_ms {
+            let (timeout, interval) = (probe.timeout_ms, probe.interval_ms);
+            let what = format!(
+                "probe: timeout_ms = {timeout} is longer than interval_ms = {interval}: one probe \
+                 ends before the next begins"
+            );
             self.problem(table.id.span(), &what);
         }
         let secret = table.hash_secret.as_ref();
@@ -223,8 +232,10 @@ impl Reader<'_> {
         let payload = table.udp_payload.as_ref();
         probe.udp_payload =
             payload.and_then(|text| self.parsed("udp_payload", text, bytes)).unwrap_or_default();
-        if probe.liveness() == ProbeKind::Command && probe.command.is_empty() {
-            self.problem(pool.span(), "probe: liveness is command, and no command is named");
+        if probe.liveness() == ProbeKind::Command
+            && let Err(what) = check_id(&probe.command)
+        {
+            self.problem(pool.span(), &format!("probe: command: {what}"));
         }
         probe
     }
@@ -411,7 +422,7 @@ pool = "none"
         let lines: Vec<&str> = error.lines().collect();
         let starts = [
             "f:2: id: \"a b\" is no name",
-            "f:2: quorum_down: 4 of 3",
+            "f:2: quorum_down: 4 of 3 checkers is no majority",
             "f:3: scheduler: \"random\" is not known (expected maglev, ring, wrr)",
             "f:4: table_size = 65536 is not a prime",
             "f:5: hash_secret: is no hash secret",
@@ -459,6 +470,17 @@ pool = "none"
         assert!(read(&file(2), "f").is_ok());
         let error = problems(&file(3));
         assert!(error.contains("3 backends, at most 2 for a table of 101 slots"), "{error}");
+    }
+
+    #[test]
+    fn probes_are_what_a_checker_can_do() {
+        let file = |probe: &str| format!("[[pool]]\nid = \"a\"\nprobe = {{ {probe} }}\n");
+        assert!(read(&file("interval_ms = 500, timeout_ms = 500"), "f").is_ok());
+        let error = problems(&file("interval_ms = 500"));
+        assert!(error.contains("f:2: probe: timeout_ms = 1000 is longer"), "{error}");
+        assert!(read(&file("liveness = \"command\", command = \"c\""), "f").is_ok());
+        let error = problems(&file("liveness = \"command\""));
+        assert!(error.contains("probe: command: \"\" is no name"), "{error}");
     }
 
     #[test]

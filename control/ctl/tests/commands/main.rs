@@ -1,0 +1,6 @@
+//! Every command, as an operator types it, against a real controller in this process.
+
+mod changes;
+mod files;
+mod following;
+mod support;
