@@ -12,6 +12,7 @@ mod logging;
 mod memory;
 mod replay;
 mod run;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -13,9 +13,10 @@ use std::time::Duration;
 use anyhow::Context;
 use config::{Config, FewerQueues};
 use conntrack::{Memory, Table};
-use control::admin::{self, AdminState, BufferSource, PortSource};
+use control::admin::{self, AdminState, BufferSource, PortSource, Token};
 use control::node::{Node, PortFacts};
 use control::probe::Probes;
+use control::shared::SharedNode;
 use dataplane::clock::Clock;
 use dataplane::port::dpdk::{
     Device, DeviceOptions, Eal, EalOptions, HugeMemory, Mempool, Queue, StartedDevice,
@@ -28,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::RunArguments;
 use crate::failure::{Failure, load};
-use crate::{logging, memory};
+use crate::{logging, memory, watch};
 
 /// How often the control thread looks after the node.
 const STEP: Duration = Duration::from_millis(10);
@@ -44,6 +45,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     check_cores(&config)?;
     memory::check(&config)?;
     let admin = bind_admin(&config)?;
+    let controllers = watch::controllers(&config).map_err(Failure::configuration)?;
     let signals = Signals::register()?;
     let eal = Eal::start(&eal_options(&config))?;
     info!(version = eal.version(), "started DPDK");
@@ -65,7 +67,17 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let mut node = Node::new(config.clone(), &facts, now_ms(&clock))?;
     node.start_probes(Probes::new(random_seed()?));
     let threads = start_workers(&eal, &config, &mut node, &mut devices, workers, &clock)?;
-    let result = control(&arguments.config, admin, signals, node, devices, pools, clock);
+    let ports = devices.into_iter().map(|device| Box::new(device) as Box<dyn PortSource>).collect();
+    let buffers = pools.into_iter().map(|pool| Box::new(pool) as Box<dyn BufferSource>).collect();
+    let node = SharedNode::new(node);
+    let watch = controllers
+        .map(|controllers| watch::start(&config, controllers, node.clone(), &clock))
+        .transpose()?;
+    let Admin { listener, token } = admin;
+    let worker_clock = clock.clone();
+    let state = AdminState::guarded(node, ports, buffers, move || worker_clock.now(), token);
+    let result = control(&arguments.config, listener, signals, &state, &clock);
+    drop(watch);
     drop(threads);
     info!("stopped");
     result
@@ -89,14 +101,32 @@ impl Drop for WorkerThreads {
     }
 }
 
+/// The admin interface's listener, and who may use it.
+struct Admin {
+    listener: std::net::TcpListener,
+    token: Option<Token>,
+}
+
 /// Binds the admin interface before any device is touched: it is the likeliest to be taken.
-fn bind_admin(config: &Config) -> anyhow::Result<std::net::TcpListener> {
+fn bind_admin(config: &Config) -> anyhow::Result<Admin> {
     let address = config.node.admin;
+    let token = match &config.node.admin_token_file {
+        Some(path) => Some(
+            Token::read(path)
+                .with_context(|| format!("[node]: admin_token_file = \"{}\"", path.display()))?,
+        ),
+        None => None,
+    };
+    // The configuration says so too; this is where it counts.
+    anyhow::ensure!(
+        token.is_some() || address.ip().is_loopback(),
+        "[node]: admin = \"{address}\" needs admin_token_file (expected a loopback address without)"
+    );
     let listener = std::net::TcpListener::bind(address)
         .with_context(|| format!("[node]: admin = \"{address}\""))?;
     listener.set_nonblocking(true)?;
     info!(%address, "admin interface");
-    Ok(listener)
+    Ok(Admin { listener, token })
 }
 
 /// Cores that do not exist are named before DPDK fails over them in its own words.
@@ -292,27 +322,21 @@ impl Signals {
 /// The control thread's life.
 fn control(
     path: &Path,
-    admin: std::net::TcpListener,
+    listener: std::net::TcpListener,
     mut signals: Signals,
-    node: Node,
-    devices: Vec<StartedDevice>,
-    pools: Vec<Mempool>,
-    clock: Clock,
+    state: &Arc<AdminState>,
+    clock: &Clock,
 ) -> Result<(), Failure> {
-    let ports = devices.into_iter().map(|device| Box::new(device) as Box<dyn PortSource>).collect();
-    let buffers = pools.into_iter().map(|pool| Box::new(pool) as Box<dyn BufferSource>).collect();
-    let worker_clock = clock.clone();
-    let state = AdminState::new(node, ports, buffers, move || worker_clock.now());
     signals.runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(admin)?;
-        let server = admin::serve(listener, Arc::clone(&state));
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let server = admin::serve(listener, Arc::clone(state));
         tokio::pin!(server);
         let mut steps = tokio::time::interval(STEP);
         steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = steps.tick() => state.lock_node().step(now_ms(&clock)),
-                _ = signals.hangup.recv() => reload(path, &state, &clock),
+                _ = steps.tick() => state.lock_node().step(now_ms(clock)),
+                _ = signals.hangup.recv() => reload(path, state, clock),
                 _ = signals.interrupt.recv() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
                 result = &mut server => return result.map_err(Failure::from),

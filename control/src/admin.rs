@@ -1,17 +1,22 @@
-//! The admin interface of a node: what it is doing, over HTTP, to be read and never to be changed.
+//! The admin interface of a node: what it is doing, over HTTP.
 //!
 //! Health and readiness for whoever routes to the node, metrics for Prometheus, pools and flows
-//! for the operator (SPEC section 8). The one idea: everything is read where it already is. The
+//! for the operator, and one thing that can be changed: a backend can be drained on this node
+//! (SPEC section 8). The one idea: everything is read where it already is. The
 //! counters are the workers' own, names and states are the [`Node`]'s, and a series exists
 //! exactly as long as what it counts.
 //!
 //! Invariants:
 //! - It runs on the control thread, so no handler blocks: the node is locked for a rendering,
-//!   never across an `await`, and waiting (for a worker's answer) has an end.
+//!   never across an `await`, waiting (for a worker's answer) has an end, and tables are built on
+//!   another thread.
 //! - Requests are bounded: in number, in size, in time ([`serve`]); a dump of flows in how often
 //!   and how much.
 //! - A pool's hash secret never leaves the node.
+//! - With a token ([`Token`]), whoever does not show it learns whether the node is alive and ready,
+//!   and nothing else.
 
+mod drain;
 mod dump;
 mod flows;
 mod health;
@@ -21,6 +26,7 @@ mod response;
 mod router;
 mod server;
 mod sources;
+mod token;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,12 +34,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use router::router;
 pub use server::serve;
 pub use sources::{BufferSource, PortSource};
+pub use token::Token;
 
 use crate::node::Node;
+use crate::shared::SharedNode;
 
 /// What the admin interface shows, shared with the loop that steps the node.
 pub struct AdminState {
-    node: Mutex<Node>,
+    node: SharedNode,
+    token: Option<Token>,
     ports: Vec<Box<dyn PortSource>>,
     buffers: Vec<Box<dyn BufferSource>>,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -54,8 +63,21 @@ impl AdminState {
         buffers: Vec<Box<dyn BufferSource>>,
         clock: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::guarded(SharedNode::new(node), ports, buffers, clock, None)
+    }
+
+    /// As [`AdminState::new`], of a node that others look after too, and for those who show the
+    /// token, if there is one.
+    pub fn guarded(
+        node: SharedNode,
+        ports: Vec<Box<dyn PortSource>>,
+        buffers: Vec<Box<dyn BufferSource>>,
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+        token: Option<Token>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            node: Mutex::new(node),
+            node,
+            token,
             ports,
             buffers,
             started: clock(),
@@ -67,7 +89,12 @@ impl AdminState {
 
     /// The node. Not to be held across an `await`.
     pub fn lock_node(&self) -> MutexGuard<'_, Node> {
-        lock(&self.node)
+        self.node.lock()
+    }
+
+    /// The node, for those who look after it as well.
+    pub fn node(&self) -> &SharedNode {
+        &self.node
     }
 
     /// Nanoseconds on the clock of the workers.

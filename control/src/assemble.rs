@@ -3,9 +3,9 @@
 //! [`Assembler::assemble`] builds a whole `Tables` from the set of snapshots, the node's links and
 //! what is known of the neighbours. It remembers two things between builds: which index belongs
 //! to which VIP and backend (an index is what conntrack entries and counters hold), and finished
-//! Maglev tables, so that a learned neighbour does not cost a table build.
+//! pools ([`crate::build`]), so that a learned neighbour does not cost a table build.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use dataplane::neighbour::{Neighbours, NextHop};
 use dataplane::tables::{Backend, Forwarding, MAX_HEADER, Pool, PortTable, Tables, Vip};
 use dataplane::vip::VipLookup;
 use dataplane::wire::{EtherType, EthernetHeader, IpProtocol, Ipv4Header, MacAddress, VlanTag};
-use maglev::{FlowHasher, Maglev, Member, Ring, Selector};
 use thiserror::Error;
 
+use crate::build::{BuiltPools, PoolBuilder};
 use crate::indices::Indices;
-use crate::snapshot::{PoolSettings, PoolSnapshot, Scheduler};
+use crate::snapshot::PoolSnapshot;
 
 /// The node's own side, which snapshots do not change.
 #[derive(Clone, Debug)]
@@ -73,19 +73,10 @@ pub enum AssembleError {
 pub struct Assembler {
     links: NodeLinks,
     vips: Indices<String>,
-    backends: Indices<(String, String)>,
-    selectors: HashMap<String, CachedSelector>,
+    pools: PoolBuilder,
     /// By VIP index, those that are gone included: their flows idle out as they were promised.
     timeouts: Vec<Timeouts>,
     generation: u64,
-}
-
-/// What a finished pool was built from: the same again means the same pool.
-#[derive(Debug)]
-struct CachedSelector {
-    settings: PoolSettings,
-    members: Vec<(String, u32, u32)>,
-    pool: Arc<Pool>,
 }
 
 /// A build: the tables, and the next hops they need.
@@ -103,8 +94,7 @@ impl Assembler {
         Self {
             links,
             vips: Indices::new(MAX_VIPS as u32),
-            backends: Indices::new(MAX_BACKENDS as u32),
-            selectors: HashMap::new(),
+            pools: PoolBuilder::new(MAX_BACKENDS as u32),
             timeouts: Vec::new(),
             generation: 0,
         }
@@ -127,7 +117,7 @@ impl Assembler {
 
     /// Pool and id of a backend by its index.
     pub fn backend_name(&self, index: u32) -> Option<(&str, &str)> {
-        self.backends.key(index).map(|(pool, id)| (pool.as_str(), id.as_str()))
+        self.pools.backends().key(index).map(|(pool, id)| (pool.as_str(), id.as_str()))
     }
 
     /// The index of a VIP by its name.
@@ -137,7 +127,7 @@ impl Assembler {
 
     /// The index of a backend.
     pub fn backend_index(&self, pool: &str, id: &str) -> Option<u32> {
-        self.backends.index(&(pool.to_owned(), id.to_owned()))
+        self.pools.backends().index(&(pool.to_owned(), id.to_owned()))
     }
 
     /// All VIPs with their indices.
@@ -147,12 +137,19 @@ impl Assembler {
 
     /// All backends with their indices: pool, id.
     pub fn backend_names(&self) -> impl Iterator<Item = (u32, &str, &str)> {
-        self.backends.iter().map(|(index, (pool, id))| (index, pool.as_str(), id.as_str()))
+        let backends = self.pools.backends().iter();
+        backends.map(|(index, (pool, id))| (index, pool.as_str(), id.as_str()))
     }
 
     /// The pool of that name as built last.
     pub fn pool(&self, id: &str) -> Option<&Arc<Pool>> {
-        self.selectors.get(id).map(|cached| &cached.pool)
+        self.pools.pool(id)
+    }
+
+    /// What it takes to build pools, apart from this assembler: a copy of names and shared tables,
+    /// for a build on another thread.
+    pub fn pool_builder(&self) -> PoolBuilder {
+        self.pools.clone()
     }
 
     /// Builds tables from all snapshots.
@@ -166,29 +163,30 @@ impl Assembler {
         neighbours: &Neighbours,
     ) -> Result<Assembled, AssembleError> {
         let snapshots: Vec<&PoolSnapshot> = snapshots.into_iter().collect();
-        self.check_sizes(&snapshots)?;
-        let mut pools = Vec::with_capacity(snapshots.len());
-        // Build what can fail first, so that a bad pool leaves everything as it was.
-        let mut backends = self.backends.clone();
-        backends.retain_or_insert(snapshots.iter().flat_map(|snapshot| {
-            snapshot.backends.iter().map(|backend| (snapshot.pool_id.clone(), backend.id.clone()))
-        }));
-        let mut selectors = HashMap::new();
-        for snapshot in &snapshots {
-            let cached = self.build_pool(snapshot, &backends)?;
-            pools.push(Arc::clone(&cached.pool));
-            selectors.insert(snapshot.pool_id.clone(), cached);
-        }
-        self.backends = backends;
-        self.selectors = selectors;
+        let built = self.pools.clone().build(snapshots.iter().copied())?;
+        Ok(self.assemble_built(&snapshots, built, neighbours))
+    }
+
+    /// Builds tables from pools that were built before, of the same `snapshots`.
+    pub fn assemble_built(
+        &mut self,
+        snapshots: &[&PoolSnapshot],
+        built: BuiltPools,
+        neighbours: &Neighbours,
+    ) -> Assembled {
+        self.pools = built.into_builder();
+        let pools: Vec<_> = snapshots
+            .iter()
+            .filter_map(|snapshot| self.pools.pool(&snapshot.pool_id).map(Arc::clone))
+            .collect();
         self.vips.retain_or_insert(
             snapshots.iter().flat_map(|snapshot| snapshot.vips.iter().map(|vip| vip.name())),
         );
         self.generation += 1;
 
-        let (lookup, vips) = self.vip_tables(&snapshots);
+        let (lookup, vips) = self.vip_tables(snapshots);
         let mut next_hops = Vec::new();
-        let backends = self.backend_table(&snapshots, neighbours, &mut next_hops);
+        let backends = self.backend_table(snapshots, neighbours, &mut next_hops);
         for (port, gateways) in (0u8..).zip(&self.links.gateways) {
             next_hops.extend(gateways.iter().map(|address| NextHop { port, address: *address }));
         }
@@ -202,61 +200,7 @@ impl Assembler {
             backends,
             ports: self.links.ports.clone().into(),
         };
-        Ok(Assembled { tables, next_hops })
-    }
-
-    fn check_sizes(&self, snapshots: &[&PoolSnapshot]) -> Result<(), AssembleError> {
-        let vips = snapshots.iter().map(|snapshot| snapshot.vips.len()).sum();
-        if vips > MAX_VIPS {
-            return Err(AssembleError::TooMany { what: "VIPs", found: vips, limit: MAX_VIPS });
-        }
-        let backends = snapshots.iter().map(|snapshot| snapshot.backends.len()).sum();
-        if backends > MAX_BACKENDS {
-            return Err(AssembleError::TooMany {
-                what: "backends",
-                found: backends,
-                limit: MAX_BACKENDS,
-            });
-        }
-        Ok(())
-    }
-
-    fn build_pool(
-        &self,
-        snapshot: &PoolSnapshot,
-        indices: &Indices<(String, String)>,
-    ) -> Result<CachedSelector, AssembleError> {
-        let members: Vec<(String, u32, u32)> = snapshot
-            .backends
-            .iter()
-            .filter(|backend| backend.is_eligible())
-            .filter_map(|backend| {
-                let index = indices.index(&(snapshot.pool_id.clone(), backend.id.clone()))?;
-                Some((backend.id.clone(), index, backend.weight))
-            })
-            .collect();
-        let settings = snapshot.settings.clone();
-        if let Some(cached) = self.selectors.get(&snapshot.pool_id)
-            && cached.settings == settings
-            && cached.members == members
-        {
-            return Ok(CachedSelector { settings, members, pool: Arc::clone(&cached.pool) });
-        }
-        let list: Vec<Member<'_>> = members
-            .iter()
-            .map(|(id, index, weight)| Member { id, index: *index, weight: *weight })
-            .collect();
-        let secret = settings.hash_secret;
-        let selector = match settings.scheduler {
-            Scheduler::Maglev { table_size } => {
-                Maglev::build(&list, table_size, secret).map(Selector::Maglev)
-            }
-            Scheduler::Ring => Ring::build(&list, secret).map(Selector::Ring),
-        }
-        .map_err(|source| AssembleError::Pool { pool: snapshot.pool_id.clone(), source })?;
-        let reselect = settings.reselect;
-        let pool = Arc::new(Pool { selector, hasher: FlowHasher::new(secret), reselect });
-        Ok(CachedSelector { settings, members, pool })
+        Assembled { tables, next_hops }
     }
 
     fn vip_tables(&mut self, snapshots: &[&PoolSnapshot]) -> (VipLookup, Vec<Vip>) {
@@ -285,14 +229,15 @@ impl Assembler {
         neighbours: &Neighbours,
         next_hops: &mut Vec<NextHop>,
     ) -> Box<[Backend]> {
-        let mut table: Vec<Backend> = (0..self.backends.end() as u32)
-            .map(|index| Backend::gone(self.backends.generation(index)))
+        let indices = self.pools.backends();
+        let mut table: Vec<Backend> = (0..indices.end() as u32)
+            .map(|index| Backend::gone(indices.generation(index)))
             .collect();
         let mut hop_numbers: BTreeMap<NextHop, u32> = BTreeMap::new();
         for snapshot in snapshots {
             for backend in &snapshot.backends {
                 let key = (snapshot.pool_id.clone(), backend.id.clone());
-                let Some(index) = self.backends.index(&key) else { continue };
+                let Some(index) = indices.index(&key) else { continue };
                 let Some(place) = table.get_mut(index as usize) else { continue };
                 place.state = backend.state;
                 place.forwarding = snapshot.settings.forwarding;

@@ -19,11 +19,14 @@ use dataplane::wire::{ArpPacket, EtherType, MacAddress, VlanTag};
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
-use crate::assemble::{AssembleError, Assembler, NodeLinks, OuterOptions};
+use crate::assemble::{AssembleError, Assembled, Assembler, NodeLinks, OuterOptions};
+use crate::overrides::Overrides;
+use crate::prepare::{InstallError, Preparation, Prepared};
 use crate::probe::Probes;
 use crate::probe::schedule::Standing;
 use crate::snapshot::PoolSnapshot;
 use crate::statics::StaticPools;
+use crate::watch::Status;
 
 /// What only the started device knows of a port.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,15 @@ pub enum ReloadError {
 pub struct Node {
     config: Config,
     statics: StaticPools,
+    /// What hears the controller; then its pools are in force, and the file has none.
+    feed: Option<Arc<Status>>,
+    /// Pools as the file or the controller has them.
+    given: Arc<[PoolSnapshot]>,
+    overrides: Overrides,
+    /// `given` with `overrides`: what is served.
+    pools: Vec<PoolSnapshot>,
+    /// Counts the changes of `given` and `overrides`.
+    revision: u64,
     assembler: Assembler,
     neighbours: Neighbours,
     static_neighbours: BTreeMap<NextHop, MacAddress>,
@@ -109,12 +121,18 @@ impl Node {
         let static_neighbours = static_neighbours(&config);
         let mut neighbours = Neighbours::new();
         want(&mut neighbours, &static_neighbours, &[]);
-        let first = assembler.assemble(statics.snapshots(), &neighbours)?;
+        let given: Arc<[PoolSnapshot]> = statics.snapshots().cloned().collect();
+        let first = assembler.assemble(given.iter(), &neighbours)?;
         want(&mut neighbours, &static_neighbours, &first.next_hops);
         let generation = first.tables.generation;
         Ok(Self {
             config,
             statics,
+            feed: None,
+            pools: given.to_vec(),
+            given,
+            overrides: Overrides::default(),
+            revision: 0,
             assembler,
             neighbours,
             static_neighbours,
@@ -163,13 +181,19 @@ impl Node {
             return Err(ReloadError::RestartRequired(restart));
         }
         let mut statics = self.statics.clone();
-        statics.apply(&config, now_ms);
+        let mut given = Arc::clone(&self.given);
+        if self.feed.is_none() {
+            statics.apply(&config, now_ms);
+            given = statics.snapshots().cloned().collect();
+        }
+        let pools = self.overrides.apply(&given);
         let before = self.assembler.links().outer;
         self.assembler.set_outer(outer_options(&config));
-        match self.assembler.assemble(statics.snapshots(), &self.neighbours) {
+        match self.assembler.assemble(&pools, &self.neighbours) {
             Ok(assembled) => {
                 self.statics = statics;
                 self.config = config;
+                self.take_pools(given, pools);
                 self.publish(assembled);
                 Ok(())
             }
@@ -183,7 +207,13 @@ impl Node {
     /// Does what is due: hears what workers saw, asks for neighbours, moves drains, publishes,
     /// and takes back what workers no longer use.
     pub fn step(&mut self, now_ms: u64) {
-        let mut changed = self.statics.poll(now_ms);
+        let mut changed = false;
+        if self.feed.is_none() && self.statics.poll(now_ms) {
+            let given: Arc<[PoolSnapshot]> = self.statics.snapshots().cloned().collect();
+            let pools = self.overrides.apply(&given);
+            self.take_pools(given, pools);
+            changed = true;
+        }
         for worker in &self.workers {
             // Bounded: at most what fitted the queue when we came.
             for _ in 0..worker.link.seen.len() {
@@ -224,12 +254,61 @@ impl Node {
     }
 
     fn rebuild(&mut self) -> Result<(), AssembleError> {
-        let assembled = self.assembler.assemble(self.statics.snapshots(), &self.neighbours)?;
+        let assembled = self.assembler.assemble(&self.pools, &self.neighbours)?;
         self.publish(assembled);
         Ok(())
     }
 
-    fn publish(&mut self, assembled: crate::assemble::Assembled) {
+    fn take_pools(&mut self, given: Arc<[PoolSnapshot]>, pools: Vec<PoolSnapshot>) {
+        self.given = given;
+        self.pools = pools;
+        self.revision += 1;
+    }
+
+    /// From now on pools come from a controller, through [`Node::install`]; `status` says how
+    /// that goes.
+    pub fn set_feed(&mut self, status: Arc<Status>) {
+        self.feed = Some(status);
+    }
+
+    /// How it goes with the controller; `None` for a node whose pools are in its file.
+    pub fn feed(&self) -> Option<&Arc<Status>> {
+        self.feed.as_ref()
+    }
+
+    /// What a change of pools starts from; see [`crate::prepare`].
+    pub fn prepare(&self) -> Preparation {
+        Preparation {
+            builder: self.assembler.pool_builder(),
+            given: Arc::clone(&self.given),
+            overrides: self.overrides.clone(),
+            revision: self.revision,
+        }
+    }
+
+    /// Puts prepared pools in force.
+    ///
+    /// # Errors
+    /// When the pools have changed since they were prepared; nothing has changed now.
+    pub fn install(&mut self, prepared: Prepared) -> Result<(), InstallError> {
+        if prepared.revision != self.revision {
+            return Err(InstallError::Overtaken);
+        }
+        let Prepared { given, overrides, pools, built, .. } = prepared;
+        let list: Vec<&PoolSnapshot> = pools.iter().collect();
+        let assembled = self.assembler.assemble_built(&list, built, &self.neighbours);
+        self.overrides = overrides;
+        self.take_pools(given, pools);
+        self.publish(assembled);
+        Ok(())
+    }
+
+    /// Backends drained by this node's operator.
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    fn publish(&mut self, assembled: Assembled) {
         want(&mut self.neighbours, &self.static_neighbours, &assembled.next_hops);
         self.generation = assembled.tables.generation;
         self.publisher.publish(assembled.tables);
@@ -274,8 +353,8 @@ impl Node {
     /// Addresses of all backends, each with the next hop it is reached through.
     fn backend_hops(&self) -> Vec<(Ipv4Addr, NextHop)> {
         let links = self.assembler.links();
-        self.statics
-            .snapshots()
+        self.pools
+            .iter()
             .flat_map(|pool| &pool.backends)
             .filter_map(|backend| match backend.address {
                 IpAddr::V4(address) => Some((address, links.next_hop(address, &self.neighbours)?)),
@@ -289,9 +368,9 @@ impl Node {
         &self.config
     }
 
-    /// All pools as they are now.
+    /// All pools as they are served now.
     pub fn pools(&self) -> impl Iterator<Item = &PoolSnapshot> {
-        self.statics.snapshots()
+        self.pools.iter()
     }
 
     /// Names and indices of VIPs and backends, and built pools.

@@ -3,6 +3,7 @@
 //! Pools of the configuration file and pools of a controller become this first (SPEC sections
 //! 5 and 6); [`crate::assemble`] turns the set of them into tables.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use dataplane::tables::{BackendState, Forwarding};
@@ -23,8 +24,8 @@ pub struct PoolSnapshot {
     pub vips: Vec<VipBinding>,
 }
 
-/// How a pool's flows are spread and sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a pool's flows are spread and sent. `Debug` hides the secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct PoolSettings {
     /// The table that flows are looked up in.
     pub scheduler: Scheduler,
@@ -68,6 +69,17 @@ pub struct VipBinding {
     pub matches: VipMatch,
     /// How long its flows may be idle.
     pub timeouts: conntrack::Timeouts,
+}
+
+impl fmt::Debug for PoolSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheduler, forwarding, hash_secret: _, reselect } = self;
+        f.debug_struct("PoolSettings")
+            .field("scheduler", scheduler)
+            .field("forwarding", forwarding)
+            .field("reselect", reselect)
+            .finish_non_exhaustive()
+    }
 }
 
 impl VipBinding {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use tokio::time::{Instant, sleep};
 
-use super::AdminState;
 use super::response::text;
+use super::{AdminState, token};
 use crate::node::{Node, WorkerHandle};
+use crate::watch::View;
 
 /// A worker that has not looked at its queues for so long is stalled, in nanoseconds. Thousands
 /// of the longest sleeps of an idle worker, and of the longest bursts of a busy one.
@@ -38,7 +39,7 @@ pub(super) async fn healthz(State(state): State<Arc<AdminState>>) -> Response {
     }
 }
 
-pub(super) async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
+pub(super) async fn readyz(State(state): State<Arc<AdminState>>, headers: HeaderMap) -> Response {
     let deadline = Instant::now() + CATCH_UP;
     // A worker takes up new tables with its next round, in microseconds. Only one that does not
     // is worth a word, or every learned neighbour would make the node look unready.
@@ -48,7 +49,13 @@ pub(super) async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     let node = state.lock_node();
     let mut reasons = not_ready(&state, &node);
     reasons.extend(behind(&node));
-    let warnings = lines(&warnings(&node));
+    let mut warnings = lines(&warnings(&node));
+    if !token::may_see(&state, &headers) {
+        warnings.clear();
+        if !reasons.is_empty() {
+            reasons = vec!["not ready; with the admin token this says why".to_owned()];
+        }
+    }
     if reasons.is_empty() {
         return text(StatusCode::OK, PLAIN, format!("ready\n{warnings}"));
     }
@@ -58,6 +65,10 @@ pub(super) async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
 /// Why the node should not get traffic, but for workers that are about to take up new tables.
 pub(super) fn not_ready(state: &AdminState, node: &Node) -> Vec<String> {
     let mut reasons = node.not_ready();
+    if let Some(feed) = node.feed().map(|feed| feed.view()).filter(|feed| !feed.loaded) {
+        let why = feed.last_error.map(|error| format!(": {error}")).unwrap_or_default();
+        reasons.push(format!("no snapshot of a controller, and none in the cache{why}"));
+    }
     reasons.extend(stalled(state, node.workers()));
     for (port, source) in node.config().ports.iter().zip(&state.ports) {
         if !source.link_up() {
@@ -104,6 +115,40 @@ fn warnings(node: &Node) -> Vec<String> {
             "warning: the configuration is stale, the last reload was refused: {}",
             error.collect::<Vec<_>>().join("; ")
         ));
+    }
+    if let Some(feed) = node.feed() {
+        warnings.extend(feed_warnings(&feed.view()));
+    }
+    for (pool, backend) in node.overrides().iter() {
+        warnings.push(format!(
+            "warning: backend \"{backend}\" of pool \"{pool}\" is drained on this node"
+        ));
+    }
+    warnings
+}
+
+/// What is not as it should be with the controller; what the node has is served all the same.
+fn feed_warnings(feed: &View) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if feed.stale {
+        let age = feed.age as f64 / 1e9;
+        let source = if feed.from_cache { "the cache's snapshots" } else { "snapshots" };
+        let why = feed.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        warnings.push(format!("warning: stale, {source} of {age:.0} s ago are served{why}"));
+    }
+    for (pool, refusal) in &feed.refusals {
+        let kept = match feed.pools.get(pool) {
+            Some(version) => format!("version {version} stays in force"),
+            None => "it is not served".to_owned(),
+        };
+        warnings.push(format!("warning: pool \"{pool}\": snapshot refused, {kept}: {refusal}"));
+    }
+    if let Some(error) = &feed.cache.error {
+        warnings.push(format!("warning: the snapshot cache is not written: {error}"));
+    }
+    if let Some(problem) = &feed.cache_problem {
+        warnings
+            .push(format!("warning: the snapshot cache was set aside at the start: it {problem}"));
     }
     warnings
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use dataplane::counters::{TrafficCounters, WorkerCounters};
 use dataplane::neighbour::{NeighbourState, NextHop};
 use dataplane::tables::{BackendState, Forwarding};
 use dataplane::wire::MacAddress;
@@ -20,6 +19,7 @@ use super::AdminState;
 use super::response::{Refusal, json};
 use crate::node::Node;
 use crate::snapshot::{BackendEntry, PoolSnapshot, Scheduler};
+use crate::traffic::{Signals, Traffic, backend_signals, backend_traffic, vip_traffic};
 
 /// What a pool is, in short.
 #[derive(Serialize)]
@@ -35,6 +35,10 @@ struct Summary<'a> {
     vips: Vec<String>,
     /// Backends by state.
     backend_states: BTreeMap<&'static str, usize>,
+    /// Those drained by this node's operator.
+    drained_here: Vec<&'a str>,
+    /// Why the last snapshot was refused; `null` when it was not.
+    refused: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -47,6 +51,7 @@ struct Details<'a> {
     digest: Option<String>,
     /// Of the node's tables, all pools together.
     generation: u64,
+    refused: Option<String>,
     balance: Option<Balance>,
     vips: Vec<VipRow>,
     backends: Vec<BackendRow<'a>>,
@@ -78,6 +83,8 @@ struct BackendRow<'a> {
     id: &'a str,
     address: IpAddr,
     state: &'static str,
+    /// By this node's operator, whatever the snapshot says.
+    drained_here: bool,
     weight: u32,
     slots: u32,
     /// The part of new flows that its weight asks for, 0 to 1.
@@ -88,6 +95,8 @@ struct BackendRow<'a> {
     traffic: Traffic,
     /// What the probes through the tunnel say; `null`: it is not asked.
     tunnel: Option<Tunnel>,
+    #[serde(flatten)]
+    signals: Signals,
     /// `null`: there is no way to its address.
     next_hop: Option<Hop>,
 }
@@ -105,15 +114,6 @@ struct Hop {
     address: String,
     state: &'static str,
     mac: Option<String>,
-}
-
-/// Counters of all workers together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Traffic {
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
-    pub(super) new_flows: u64,
-    pub(super) active_flows: u64,
 }
 
 /// `GET /admin/pools`.
@@ -144,6 +144,8 @@ fn summary<'a>(node: &Node, pool: &'a PoolSnapshot) -> Summary<'a> {
     for backend in &pool.backends {
         *backend_states.entry(state_name(backend.state)).or_default() += 1;
     }
+    let drained = pool.backends.iter();
+    let drained = drained.filter(|backend| node.overrides().is_drained(&pool.pool_id, &backend.id));
     Summary {
         id: &pool.pool_id,
         version: pool.version,
@@ -153,6 +155,8 @@ fn summary<'a>(node: &Node, pool: &'a PoolSnapshot) -> Summary<'a> {
         digest: digest(node, pool),
         vips: pool.vips.iter().map(|vip| vip.name()).collect(),
         backend_states,
+        drained_here: drained.map(|backend| backend.id.as_str()).collect(),
+        refused: refused(node, pool),
     }
 }
 
@@ -174,6 +178,7 @@ fn details<'a>(node: &Node, pool: &'a PoolSnapshot) -> Details<'a> {
             id: &backend.id,
             address: backend.address,
             state: state_name(backend.state),
+            drained_here: node.overrides().is_drained(&pool.pool_id, &backend.id),
             weight: backend.weight,
             slots: share.map_or(0, |share| share.share.slots),
             share_expected: share.map_or(0.0, |share| share.expected),
@@ -182,6 +187,7 @@ fn details<'a>(node: &Node, pool: &'a PoolSnapshot) -> Details<'a> {
             tunnel: node
                 .tunnel(&pool.pool_id, &backend.id)
                 .map(|standing| Tunnel { state: standing.name(), detail: standing.to_string() }),
+            signals: backend_signals(node, index),
             next_hop: next_hop(node, &neighbours, backend),
         }
     });
@@ -193,6 +199,7 @@ fn details<'a>(node: &Node, pool: &'a PoolSnapshot) -> Details<'a> {
         forwarding: forwarding(pool),
         digest: digest(node, pool),
         generation: node.generation(),
+        refused: refused(node, pool),
         vips: vips.collect(),
         backends: rows.collect(),
         balance: statistics.as_ref().zip(built).map(|(statistics, built)| Balance {
@@ -219,32 +226,6 @@ impl<'a> Shares<'a> {
     pub(super) fn get(&self, index: Option<u32>) -> Option<&'a ShareStatistics> {
         self.0.get(&index?).copied()
     }
-}
-
-/// The traffic of a VIP by its index.
-pub(super) fn vip_traffic(node: &Node, index: Option<u32>) -> Traffic {
-    total(node, index, |counters, index| counters.vip(index))
-}
-
-/// The traffic of a backend by its index.
-pub(super) fn backend_traffic(node: &Node, index: Option<u32>) -> Traffic {
-    total(node, index, |counters, index| counters.backend(index))
-}
-
-fn total(
-    node: &Node,
-    index: Option<u32>,
-    of: fn(&WorkerCounters, u32) -> Option<&TrafficCounters>,
-) -> Traffic {
-    let mut total = Traffic::default();
-    let Some(index) = index else { return total };
-    for counters in node.workers().iter().filter_map(|worker| of(&worker.counters, index)) {
-        total.packets = total.packets.wrapping_add(counters.packets.get());
-        total.bytes = total.bytes.wrapping_add(counters.bytes.get());
-        total.new_flows = total.new_flows.wrapping_add(counters.new_flows.get());
-        total.active_flows += u64::from(counters.active_flows());
-    }
-    total
 }
 
 /// What is known of all next hops.
@@ -280,6 +261,11 @@ fn forwarding(pool: &PoolSnapshot) -> &'static str {
         Forwarding::Ipip => "ipip",
         Forwarding::L2dsr => "l2dsr",
     }
+}
+
+fn refused(node: &Node, pool: &PoolSnapshot) -> Option<String> {
+    let refusals = node.feed()?.view().refusals;
+    refusals.get(&pool.pool_id).map(ToString::to_string)
 }
 
 fn digest(node: &Node, pool: &PoolSnapshot) -> Option<String> {

@@ -1,7 +1,7 @@
 //! The forms of an answer: text, JSON, and an error that says what was wrong with the request.
 
 use axum::Json;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -33,6 +33,10 @@ pub(super) enum Refusal {
     MethodNotAllowed,
     /// The request has a body, and too long a one.
     BodyTooLong,
+    /// The token was not shown.
+    NoToken,
+    /// A change that could not be made, and why.
+    Failed(String),
 }
 
 impl IntoResponse for Refusal {
@@ -54,15 +58,23 @@ impl IntoResponse for Refusal {
             ),
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
-                json!({ "error": "only GET and HEAD are understood here" }),
+                json!({ "error": "this path does not understand the method; / lists what there is" }),
             ),
             Self::BodyTooLong => {
                 (StatusCode::PAYLOAD_TOO_LARGE, json!({ "error": "no request here needs a body" }))
             }
+            Self::NoToken => (
+                StatusCode::UNAUTHORIZED,
+                json!({ "error": "expected the header \"authorization: Bearer ...\" with this node's admin token" }),
+            ),
+            Self::Failed(what) => (StatusCode::CONFLICT, json!({ "error": what })),
         };
         let mut response = (status, Json(body)).into_response();
-        if let Self::TooMany { retry_after } = self {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+        if let Self::TooMany { retry_after } = &self {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*retry_after));
+        }
+        if self == Self::NoToken {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

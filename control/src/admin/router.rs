@@ -8,10 +8,10 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::response::{Refusal, text};
-use super::{AdminState, flows, health, metrics, pools};
+use super::{AdminState, drain, flows, health, metrics, pools, token};
 
 /// Paths and what they show: the index page, and the list in the answer to unknown paths.
 const PATHS: &[(&str, &str)] = &[
@@ -20,6 +20,10 @@ const PATHS: &[(&str, &str)] = &[
     ("/metrics", "Prometheus text format"),
     ("/admin/pools", "all pools, JSON"),
     ("/admin/pools/{id}", "one pool: VIPs, backends, table statistics, JSON"),
+    (
+        "/admin/pools/{id}/drain/{backend}",
+        "POST: no new flows for it from this node; DELETE: again",
+    ),
     ("/admin/flows?vip=&backend=&limit=", "a sample of the tracked flows, JSON"),
 ];
 
@@ -35,17 +39,19 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .route("/metrics", get(show_metrics))
         .route("/admin/pools", get(pools::list))
         .route("/admin/pools/{id}", get(pools::show))
+        .route("/admin/pools/{id}/drain/{backend}", post(drain::drain).delete(drain::undo))
         .route("/admin/flows", get(flows::show))
         .fallback(unknown_path)
         .method_not_allowed_fallback(|| async { Refusal::MethodNotAllowed })
         .layer(middleware::from_fn(refuse_long_bodies))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), token::ask_for_token))
         .with_state(state)
 }
 
 async fn index() -> Response {
     let mut body = "weir node, admin interface\n\n".to_owned();
     for (path, what) in PATHS {
-        body.push_str(&format!("{path:<36}{what}\n"));
+        body.push_str(&format!("{path:<40}{what}\n"));
     }
     text(StatusCode::OK, "text/plain; charset=utf-8", body)
 }

@@ -57,6 +57,32 @@ catalogue! {
     CONTROL_FRAMES_LOST = counter("weir_control_frames_lost_total", NONE, "frames",
         "Frames of the node's own (ARP requests) that a worker had no room for.");
 
+    CONTROLLER_CONNECTED = gauge("weir_controller_connected", NONE, "1",
+        "1 while a controller is connected.");
+    SNAPSHOT_AGE = gauge("weir_snapshot_age_seconds", NONE, "seconds",
+        "Time since the controller was last heard; before it was ever heard, the age of the cache.");
+    SNAPSHOT_STALE = gauge("weir_snapshot_stale", NONE, "1",
+        "1 when no controller has been connected for 15 s, or the cache's snapshots are served and none \
+         was connected yet.");
+    SNAPSHOT_VERSION = gauge("weir_snapshot_version", POOL, "version",
+        "Version of the controller's snapshot in force.");
+    SNAPSHOT_APPLIED = counter("weir_snapshot_applied_total", NONE, "changes",
+        "Changes of the controller's that came into force.");
+    SNAPSHOT_APPLY_SECONDS = counter("weir_snapshot_apply_seconds_total", NONE, "seconds",
+        "Time from hearing those changes to their tables being published, all together.");
+    SNAPSHOT_APPLY_LAST = gauge("weir_snapshot_apply_last_seconds", NONE, "seconds",
+        "The same time, of the last change.");
+    SNAPSHOT_REFUSED = counter("weir_snapshot_refused_total", &["pool", "reason"], "snapshots",
+        "Snapshots refused, which left the pool as it was; docs/node.md explains each reason.");
+    SNAPSHOT_CACHE_WRITES = counter("weir_snapshot_cache_writes_total", &["result"], "writes",
+        "Attempts to save the snapshots, by result: written or failed.");
+    SNAPSHOT_CACHE_FAILING = gauge("weir_snapshot_cache_failing", NONE, "1",
+        "1 while the last attempt to save the snapshots failed.");
+    CONTROLLER_REPORTS = counter("weir_controller_reports_total", &["result"], "reports",
+        "Reports to the controller, by result: sent or acknowledged.");
+    DRAINED_HERE = gauge("weir_backend_drained_here", BACKEND, "1",
+        "Always 1; the backend is drained by this node's operator, whatever the snapshot says.");
+
     VIP_PACKETS = counter("weir_vip_packets_total", VIP, "packets",
         "Packets to the VIP that were forwarded.");
     VIP_BYTES = counter("weir_vip_bytes_total", VIP, "bytes",
@@ -88,6 +114,10 @@ catalogue! {
         "Flows that began on the backend.");
     BACKEND_ACTIVE_FLOWS = gauge("weir_backend_active_flows", BACKEND, "flows",
         "Tracked flows of the backend.");
+    BACKEND_CLIENT_RESETS = counter("weir_backend_client_resets_total", BACKEND, "flows",
+        "Flows of the backend that the client ended with a reset.");
+    BACKEND_SYN_RETRANSMITS = counter("weir_backend_syn_retransmits_total", BACKEND, "packets",
+        "SYNs that clients of the backend repeated, because no answer reached them.");
     BACKEND_STATE = gauge("weir_backend_state", &["pool", "backend", "state"], "1",
         "1 for the state the backend is in, 0 for the others: active, draining, unhealthy, \
          evicted.");

@@ -11,6 +11,7 @@
 
 mod catalogue;
 mod exposition;
+mod feed;
 mod node;
 mod traffic;
 mod tunnel;
@@ -28,6 +29,7 @@ pub(super) fn render(state: &AdminState) -> String {
     let node = state.lock_node();
     let mut text = Exposition::default();
     node::about(&mut text, state, &node);
+    feed::feed(&mut text, &node);
     traffic::vips(&mut text, &node);
     traffic::pools(&mut text, &node);
     traffic::backends(&mut text, &node);

@@ -5,21 +5,23 @@ use maglev::{Scheduler as _, Selector, Statistics};
 
 use super::catalogue::*;
 use super::exposition::{Exposition, Metric};
-use crate::admin::pools::{self, Shares, Traffic};
+use crate::admin::pools::{self, Shares};
 use crate::node::Node;
 use crate::snapshot::BackendEntry;
+use crate::traffic::{Signals, Traffic, backend_signals, backend_traffic, vip_traffic};
 
 const BACKEND_STATES: [BackendState; 4] =
     [BackendState::Active, BackendState::Draining, BackendState::Unhealthy, BackendState::Evicted];
 
 type Column = (&'static Metric, fn(&Traffic) -> u64);
+type SignalColumn = (&'static Metric, fn(&Signals) -> u64);
 
 pub(super) fn vips(text: &mut Exposition, node: &Node) {
     let mut rows: Vec<(String, &str, Traffic)> = Vec::new();
     for pool in node.pools() {
         for vip in &pool.vips {
             let name = vip.name();
-            let traffic = pools::vip_traffic(node, node.assembler().vip_index(&name));
+            let traffic = vip_traffic(node, node.assembler().vip_index(&name));
             rows.push((name, &pool.pool_id, traffic));
         }
     }
@@ -71,6 +73,7 @@ struct BackendRow<'a> {
     pool: &'a str,
     backend: &'a BackendEntry,
     traffic: Traffic,
+    signals: Signals,
     slots: u32,
     reachable: bool,
 }
@@ -91,6 +94,16 @@ pub(super) fn backends(text: &mut Exposition, node: &Node) {
         let mut family = text.family(metric);
         for row in &rows {
             family.sample(&[row.pool, &row.backend.id], value(&row.traffic));
+        }
+    }
+    let columns: [SignalColumn; 2] = [
+        (&BACKEND_CLIENT_RESETS, |signals| signals.client_resets),
+        (&BACKEND_SYN_RETRANSMITS, |signals| signals.syn_retransmits),
+    ];
+    for (metric, value) in columns {
+        let mut family = text.family(metric);
+        for row in &rows {
+            family.sample(&[row.pool, &row.backend.id], value(&row.signals));
         }
     }
     let mut family = text.family(&BACKEND_STATE);
@@ -126,7 +139,8 @@ fn backend_rows(node: &Node) -> Vec<BackendRow<'_>> {
             rows.push(BackendRow {
                 pool: &pool.pool_id,
                 backend,
-                traffic: pools::backend_traffic(node, index),
+                traffic: backend_traffic(node, index),
+                signals: backend_signals(node, index),
                 slots: shares.get(index).map_or(0, |share| share.share.slots),
                 reachable: record.is_some_and(|record| record.reachable),
             });

@@ -1,0 +1,138 @@
+//! Finished pools: the part of a build that takes milliseconds, and needs neither node nor lock.
+//!
+//! A [`PoolBuilder`] is a value: which index belongs to which backend, and the tables that exist
+//! already (shared, so a copy is cheap). [`PoolBuilder::build`] turns it and a set of snapshots
+//! into the next one. So a thread that must not wait copies the builder out of the node, another
+//! builds, and the result is put back with [`crate::node::Node::install`].
+//!
+//! Invariant: a pool that has not changed is the same `Arc` as before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
+use dataplane::tables::Pool;
+use maglev::{Digest, FlowHasher, Maglev, Member, Ring, Scheduler as _, Selector};
+
+use crate::assemble::AssembleError;
+use crate::indices::Indices;
+use crate::snapshot::{PoolSettings, PoolSnapshot, Scheduler};
+
+/// What a build starts from; see the module.
+#[derive(Clone, Debug)]
+pub struct PoolBuilder {
+    backends: Indices<(String, String)>,
+    pools: HashMap<String, FinishedPool>,
+}
+
+/// What a build has come to: the builder of the next one.
+#[derive(Debug)]
+pub struct BuiltPools(PoolBuilder);
+
+/// A finished pool, and what it was built from: the same again means the same pool.
+#[derive(Clone, Debug)]
+struct FinishedPool {
+    settings: PoolSettings,
+    members: Arc<[(String, u32, u32)]>,
+    pool: Arc<Pool>,
+}
+
+impl PoolBuilder {
+    /// Nothing built yet, with room for so many backends.
+    pub(crate) fn new(limit: u32) -> Self {
+        Self { backends: Indices::new(limit), pools: HashMap::new() }
+    }
+
+    /// Builds every pool of `snapshots`; those not among them are forgotten.
+    ///
+    /// # Errors
+    /// When a pool cannot be built, or there are too many VIPs or backends.
+    pub fn build<'a>(
+        self,
+        snapshots: impl IntoIterator<Item = &'a PoolSnapshot>,
+    ) -> Result<BuiltPools, AssembleError> {
+        let snapshots: Vec<&PoolSnapshot> = snapshots.into_iter().collect();
+        check_sizes(&snapshots)?;
+        let Self { mut backends, pools: before } = self;
+        backends.retain_or_insert(snapshots.iter().flat_map(|snapshot| {
+            snapshot.backends.iter().map(|backend| (snapshot.pool_id.clone(), backend.id.clone()))
+        }));
+        let mut pools = HashMap::with_capacity(snapshots.len());
+        for snapshot in snapshots {
+            let old = before.get(&snapshot.pool_id);
+            pools.insert(snapshot.pool_id.clone(), finish(snapshot, &backends, old)?);
+        }
+        Ok(BuiltPools(Self { backends, pools }))
+    }
+
+    /// Indices of all backends.
+    pub(crate) fn backends(&self) -> &Indices<(String, String)> {
+        &self.backends
+    }
+
+    /// A finished pool.
+    pub(crate) fn pool(&self, id: &str) -> Option<&Arc<Pool>> {
+        self.pools.get(id).map(|finished| &finished.pool)
+    }
+}
+
+impl BuiltPools {
+    /// What the table of a pool comes to; `None` for a pool that was not built.
+    pub fn digest(&self, pool: &str) -> Option<Digest> {
+        self.0.pool(pool).map(|pool| *pool.selector.digest())
+    }
+
+    pub(crate) fn into_builder(self) -> PoolBuilder {
+        self.0
+    }
+}
+
+fn check_sizes(snapshots: &[&PoolSnapshot]) -> Result<(), AssembleError> {
+    let vips = snapshots.iter().map(|snapshot| snapshot.vips.len()).sum();
+    if vips > MAX_VIPS {
+        return Err(AssembleError::TooMany { what: "VIPs", found: vips, limit: MAX_VIPS });
+    }
+    let found = snapshots.iter().map(|snapshot| snapshot.backends.len()).sum();
+    if found > MAX_BACKENDS {
+        return Err(AssembleError::TooMany { what: "backends", found, limit: MAX_BACKENDS });
+    }
+    Ok(())
+}
+
+fn finish(
+    snapshot: &PoolSnapshot,
+    indices: &Indices<(String, String)>,
+    old: Option<&FinishedPool>,
+) -> Result<FinishedPool, AssembleError> {
+    let members: Vec<(String, u32, u32)> = snapshot
+        .backends
+        .iter()
+        .filter(|backend| backend.is_eligible())
+        .filter_map(|backend| {
+            let index = indices.index(&(snapshot.pool_id.clone(), backend.id.clone()))?;
+            Some((backend.id.clone(), index, backend.weight))
+        })
+        .collect();
+    let settings = snapshot.settings.clone();
+    if let Some(old) = old
+        && old.settings == settings
+        && *old.members == *members
+    {
+        return Ok(old.clone());
+    }
+    let list: Vec<Member<'_>> = members
+        .iter()
+        .map(|(id, index, weight)| Member { id, index: *index, weight: *weight })
+        .collect();
+    let secret = settings.hash_secret;
+    let selector = match settings.scheduler {
+        Scheduler::Maglev { table_size } => {
+            Maglev::build(&list, table_size, secret).map(Selector::Maglev)
+        }
+        Scheduler::Ring => Ring::build(&list, secret).map(Selector::Ring),
+    }
+    .map_err(|source| AssembleError::Pool { pool: snapshot.pool_id.clone(), source })?;
+    let reselect = settings.reselect;
+    let pool = Arc::new(Pool { selector, hasher: FlowHasher::new(secret), reselect });
+    Ok(FinishedPool { settings, members: members.into(), pool })
+}
