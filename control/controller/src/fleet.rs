@@ -5,14 +5,15 @@
 //! goes straight into the health of the pools; the desk calls [`tick`] every 100 ms for what
 //! follows from silence, and [`rows_changed`] when there is something else to probe.
 //!
-//! Nodes are in `fleet/nodes.rs`, whether they agree in `fleet/agreement.rs`, their streams in
-//! `fleet/reporting.rs`; checkers, their reports and assignments in `reports/`.
+//! Nodes are in `fleet/nodes.rs`, what one report says in `fleet/report.rs`, whether they agree in
+//! `fleet/agreement.rs`, their streams in `fleet/reporting.rs`; checkers, their reports and assignments in `reports/`.
 
 mod agreement;
 mod nodes;
+mod report;
 mod reporting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use health::{Id, Millis};
 use proto::v1::{ListNodesResp, NodeReport};
@@ -22,6 +23,7 @@ use crate::clock::{millis, unix_ns};
 use crate::events::event;
 use crate::fleet::agreement::disagreements;
 use crate::fleet::nodes::{Gone, Nodes};
+use crate::fleet::report::Refusal;
 use crate::office::Office;
 use crate::picture::Picture;
 use crate::reports::{Checkers, Work};
@@ -39,6 +41,8 @@ pub(crate) struct Fleet {
     pub(crate) checkers: Checkers,
     /// What checkers are to probe.
     pub(crate) work: Work,
+    /// Pools whose health knows the checkers there are.
+    equipped: BTreeSet<String>,
     /// Of the registry; versions of another one are no versions.
     store_id: String,
     /// Disagreements that were told: pool and version.
@@ -63,6 +67,7 @@ impl Fleet {
             nodes: Nodes::default(),
             checkers: Checkers::new(millis(timings.checkers_silent)),
             work: Work::default(),
+            equipped: BTreeSet::new(),
             store_id: String::new(),
             told: BTreeMap::new(),
             looked: 0,
@@ -113,17 +118,27 @@ pub(crate) fn tick(picture: &mut Picture) {
 /// Called by the desk after rows of pools or backends have changed.
 pub(crate) fn rows_changed(picture: &mut Picture) {
     picture.fleet.store_id = picture.rows.store_id.to_string();
-    // A pool that is new has no fleet yet; for the others this changes nothing.
-    fleet_changed(picture);
+    picture.fleet.equipped.retain(|pool| picture.health.contains_key(pool));
+    equip(picture);
+    picture.fleet.work.outdated();
 }
 
 /// Every pool's health learns who probes. Lists of assignments follow with the next tick.
 pub(crate) fn fleet_changed(picture: &mut Picture) {
-    let fleet = picture.fleet.checkers.fleet();
-    for health in picture.health.values_mut() {
-        health.set_fleet(fleet.clone());
-    }
+    picture.fleet.equipped.clear();
+    equip(picture);
     picture.fleet.work.outdated();
+}
+
+/// Tells the pools that do not know yet: all backends of such a pool are assigned anew.
+fn equip(picture: &mut Picture) {
+    let fleet = picture.fleet.checkers.fleet();
+    for (pool, health) in &mut picture.health {
+        if !picture.fleet.equipped.contains(pool) {
+            health.set_fleet(fleet.clone());
+            picture.fleet.equipped.insert(pool.clone());
+        }
+    }
 }
 
 /// A stream of `node` opens.
@@ -214,9 +229,9 @@ pub(crate) async fn list_nodes(office: &Office) -> Result<ListNodesResp, Status>
     office.desk.see(look).await
 }
 
-fn refused(refusal: &nodes::Refusal) -> Status {
+fn refused(refusal: &Refusal) -> Status {
     match refusal {
-        nodes::Refusal::Full => Status::resource_exhausted(refusal.to_string()),
+        Refusal::Full => Status::resource_exhausted(refusal.to_string()),
         _ => Status::invalid_argument(refusal.to_string()),
     }
 }

@@ -16,11 +16,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use health::lifecycle::State;
-use health::{Id, Row as HealthRow};
+use health::{Id, Millis, Row as HealthRow};
 use proto::v1::plan_req::Change;
 use proto::v1::{PlanReq, PlanResp};
 use registry::rows::{Backend, BackendState};
 use registry::{Key, Row, Write};
+use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
 use crate::calls;
@@ -32,6 +33,9 @@ use crate::snapshots::Board;
 use crate::wire;
 use effect::{Side, What, effect};
 
+/// Plans that are made at a time; the others wait their turn. Each one builds two tables.
+static PLANS: Semaphore = Semaphore::const_new(2);
+
 /// What the blocking part works on.
 struct Prepared {
     pool: String,
@@ -41,15 +45,20 @@ struct Prepared {
     flows: BTreeMap<Id, u64>,
     /// Why it cannot be done.
     refused: Option<String>,
+    now: Millis,
 }
 
 /// `Plan`: what a change would do.
 pub(crate) async fn plan(office: &Office, request: PlanReq) -> Result<PlanResp, Status> {
     let change = request.change.ok_or_else(|| invalid("change", "is missing"))?;
+    let closed = |_| Status::unavailable("the controller is shutting down");
+    let _turn = PLANS.acquire().await.map_err(closed)?;
     let board = Arc::clone(&office.board);
     let prepared = office.desk.see(move |picture| prepare(picture, board, change)).await??;
     let compared = tokio::task::spawn_blocking(move || {
-        let Prepared { pool, before, after, what, flows, refused } = prepared;
+        let Prepared { pool, mut before, mut after, what, flows, refused, now } = prepared;
+        before.health.tick(now);
+        after.health.tick(now);
         let mut plan = effect(&pool, &before, &after, &what, &flows);
         if let Some(why) = refused {
             plan.warnings = vec![format!("cannot be applied: {why}")];
@@ -69,16 +78,14 @@ fn prepare(picture: &Picture, board: Arc<Board>, change: Change) -> Result<Prepa
         }
         Err(status) => return Err(status),
     };
-    let mut before = side(picture, &pool)?;
+    let before = side(picture, &pool)?;
     let mut after = before.clone();
     let what = carry(picture, &mut after, &writes);
-    before.health.tick(picture.now);
-    after.health.tick(picture.now);
     let rows = picture.rows.backends.values().filter(|found| found.row.pool_id == pool);
     let flows = rows
         .map(|found| (Id::from(found.row.id.as_str()), picture.fleet.active_flows(&found.row.id)))
         .collect();
-    Ok(Prepared { pool, before, after, what, flows, refused })
+    Ok(Prepared { pool, before, after, what, flows, refused, now: picture.now })
 }
 
 /// What the real call would write.

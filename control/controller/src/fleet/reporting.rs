@@ -8,6 +8,7 @@ use health::Id;
 use proto::v1::{NodeAck, NodeReport};
 use tonic::{Status, Streaming};
 
+use super::report::MAX_NAME;
 use super::{node_closed, node_opened, node_report};
 use crate::desk::Desk;
 use crate::office::{Office, invalid};
@@ -15,8 +16,6 @@ use crate::stream::{Answers, Reply, fed};
 
 /// Acknowledgements on their way.
 const ACKS: usize = 16;
-/// Bytes of a node's name.
-const MAX_NAME: usize = 256;
 
 /// Takes the reports of one node.
 pub(crate) fn report_node(

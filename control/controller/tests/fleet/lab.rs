@@ -12,6 +12,8 @@ use proto::v1::{
 };
 use registry::RedbSettings;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -100,6 +102,17 @@ impl Lab {
     pub(crate) async fn get_pool(&self, pool: &str) -> Pool {
         let request = GetPoolReq { pool_id: pool.into() };
         self.client.clone().get_pool(request).await.expect("a pool").into_inner()
+    }
+
+    /// The value of a metric, named with its labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.controller.http_address()).await.expect("HTTP");
+        let request = b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("sent");
+        let mut text = String::new();
+        within("metrics", stream.read_to_string(&mut text)).await.expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is not in:\n{text}")).parse().expect("a number")
     }
 
     /// Waits until a backend is in this state.

@@ -83,10 +83,13 @@ async fn nodes_that_disagree_are_shown_and_told_of() {
     let event = events.until("nodes_disagree").await;
     assert_eq!(event.pool_id, "web");
     assert!(event.text.contains("version 5"), "{}", event.text);
+    assert_eq!(lab.metric("weir_controller_node_disagreements").await, 1.0);
+    assert_eq!(lab.metric("weir_controller_nodes").await, 2.0);
 
     two.report("s", vec![applied(6, 0xbb, &[])]).await;
     assert_eq!(list().await.disagreements, [""; 0]);
     events.until("nodes_agree").await;
+    assert_eq!(lab.metric("weir_controller_node_disagreements").await, 0.0);
 
     drop(two);
     lab.until("n2 is away, and still listed", async || {

@@ -51,6 +51,8 @@ async fn reports_that_do_not_count_are_answered_with_a_reason() {
         (false, "no such backend".to_owned()),
     ];
     assert_eq!(acks, expected);
+    let refused = lab.metric("weir_controller_health_reports_total{accepted=\"false\"}").await;
+    assert_eq!(refused, 2.0);
 }
 
 #[tokio::test]
@@ -92,6 +94,10 @@ async fn a_checker_that_goes_on_beyond_the_window_is_told_to_back_off() {
     };
     assert_eq!(end.code(), Code::ResourceExhausted, "{end}");
     assert!(end.message().starts_with("64 reports"), "{end}");
+    lab.until("it is counted", async || {
+        lab.metric("weir_controller_health_windows_full_total").await == 1.0
+    })
+    .await;
     // Others are served as ever, and so is this one when it comes again.
     let (acks, end) = answers(&lab, vec![report("greedy", "b0")]).await;
     assert_eq!((acks.len(), end), (1, None));
