@@ -11,11 +11,12 @@
 //!   asked again as soon as the answer is there.
 //! - An answer to a question that has changed meanwhile counts for nothing.
 //! - After a stall (of more than an interval) nothing is made up for: all is spread anew.
-//! - A verdict is reported as such only while probes really are made: after [`SILENCE`] without
+//! - A verdict is reported as such only while probes really are made: after [`backend::SILENCE`] without
 //!   any it is UNKNOWN, whatever it was before.
 //! - Every backend is reported at least every [`HEARTBEAT`], as long as [`Fleet::overdue`] is
 //!   asked often enough.
 
+mod backend;
 #[cfg(test)]
 mod tests;
 
@@ -25,9 +26,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use health::Id;
-use health::thresholds::{CheckerView, Outcome, Verdict};
-use proto::v1::{Health, HealthReport};
+use health::thresholds::Verdict;
+use proto::v1::HealthReport;
 
+use self::backend::Backend;
 use crate::probe::{Finding, Probe};
 use crate::target::Target;
 
@@ -36,10 +38,6 @@ pub(crate) type Moment = Duration;
 
 /// A report of each backend goes out at least so often; the controller forgets after 15 s.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(4500);
-/// Without a probe for so long, and for three intervals, there is no verdict any more.
-pub(crate) const SILENCE: Duration = Duration::from_secs(15);
-/// Longest detail that is reported, in characters.
-const LONGEST_DETAIL: usize = 256;
 
 /// Which question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,32 +78,6 @@ pub(crate) struct Fleet {
     random: Rng,
 }
 
-struct Backend {
-    target: Target,
-    view: CheckerView,
-    liveness: Question,
-    readiness: Option<Question>,
-    checked_at_ns: u64,
-    latency: Duration,
-    /// When it was last reported, or came.
-    reported: Moment,
-    /// Whether it ever was reported.
-    told: bool,
-}
-
-/// One question, and its place in the schedule.
-struct Question {
-    probe: Option<Arc<Probe>>,
-    due: Option<(Moment, u64)>,
-    /// The ticket of the job under way.
-    asking: Option<u64>,
-    /// Came due while it was being asked.
-    waiting: Option<Moment>,
-    /// When a probe last said something about the backend.
-    answered: Option<Moment>,
-    detail: String,
-}
-
 impl Fleet {
     pub(crate) fn new(checker_id: String, random: Rng) -> Self {
         let (backends, due) = (HashMap::new(), BTreeMap::new());
@@ -123,21 +95,21 @@ impl Fleet {
         let mut fresh = Vec::new();
         for target in targets {
             let id = target.id.clone();
+            let roles = target.roles();
             match self.backends.get_mut(&id) {
                 Some(known) if known.target.probes_alike(&target) => {
-                    let other_pace =
-                        known.target.settings.interval_ms != target.settings.interval_ms;
+                    let paced = known.target.settings.interval_ms == target.settings.interval_ms;
                     known.target = target;
-                    if other_pace {
-                        fresh.extend([(id.clone(), Role::Liveness), (id, Role::Readiness)]);
+                    if paced {
+                        continue;
                     }
                 }
                 _ => {
                     self.remove(&id);
                     self.backends.insert(id.clone(), Backend::new(target, now));
-                    fresh.extend([(id.clone(), Role::Liveness), (id, Role::Readiness)]);
                 }
             }
+            fresh.extend(roles.map(|role| (id.clone(), role)));
         }
         self.spread(fresh, now);
     }
@@ -196,34 +168,12 @@ impl Fleet {
         }
         question.asking = None;
         let waiting = question.waiting.take();
-        question.detail = shortened(&answer.finding.detail());
-        let outcome = match answer.finding {
-            Finding::Pass => Some(Outcome::Pass),
-            Finding::Fail(_) | Finding::Timeout(_) => Some(Outcome::Fail),
-            Finding::NotProbed(_) => None,
-        };
-        let mut changed = false;
-        if let Some(outcome) = outcome {
-            let before = question.answered.replace(now);
-            if before.is_some_and(|at| now.saturating_sub(at) > silence(&backend.target)) {
-                // What was true before the silence is no beginning for a new verdict.
-                backend.view = CheckerView::new(backend.target.readiness.is_some());
-            }
-            backend.checked_at_ns = answer.checked_at_ns;
-            let settings = &backend.target.settings;
-            changed = match job.role {
-                Role::Liveness => {
-                    backend.latency = answer.latency;
-                    backend.view.liveness_probe(settings, outcome)
-                }
-                Role::Readiness => backend.view.readiness_probe(settings, outcome),
-            };
-        }
+        let changed = backend.learn(job.role, answer, now);
         // Once more at once: it has come due meanwhile, and its place was given up.
         if let Some(planned) = waiting {
             self.schedule(job.backend.clone(), job.role, planned);
         }
-        changed.then(|| self.report(&job.backend, now)).flatten()
+        if changed { self.report(&job.backend, now) } else { None }
     }
 
     /// Reports that have to be repeated, lest the controller forget.
@@ -280,34 +230,7 @@ impl Fleet {
     }
 
     fn report(&mut self, id: &Id, now: Moment) -> Option<HealthReport> {
-        let backend = self.backends.get_mut(id)?;
-        backend.reported = now;
-        backend.told = true;
-        let run = backend.view.liveness();
-        let details = [Some(&backend.liveness), backend.readiness.as_ref()];
-        let names = ["liveness", "readiness"];
-        let details: Vec<String> = details
-            .into_iter()
-            .zip(names)
-            .filter_map(|(question, name)| {
-                let detail = question.map(|question| question.detail.as_str())?;
-                (!detail.is_empty()).then(|| format!("{name}: {detail}"))
-            })
-            .collect();
-        Some(HealthReport {
-            backend_id: id.to_string(),
-            state: wire(backend.verdict(Role::Liveness, now)).into(),
-            checked_at_ns: backend.checked_at_ns,
-            consecutive_pass: run.consecutive_passes(),
-            consecutive_fail: run.consecutive_failures(),
-            probe_latency_us: backend.latency.as_micros().to_string(),
-            checker_id: self.checker_id.clone(),
-            readiness: match backend.readiness {
-                Some(_) => wire(backend.verdict(Role::Readiness, now)).into(),
-                None => Health::Unknown.into(),
-            },
-            detail: details.join("; "),
-        })
+        Some(self.backends.get_mut(id)?.report(id, &self.checker_id, now))
     }
 
     fn remove(&mut self, id: &Id) {
@@ -346,67 +269,4 @@ impl Fleet {
         }
         self.due.insert(due, (id, role));
     }
-}
-
-impl Backend {
-    fn new(target: Target, now: Moment) -> Self {
-        Self {
-            view: CheckerView::new(target.readiness.is_some()),
-            liveness: Question::new(&target.liveness),
-            readiness: target.readiness.as_ref().map(Question::new),
-            target,
-            checked_at_ns: 0,
-            latency: Duration::ZERO,
-            reported: now,
-            told: false,
-        }
-    }
-
-    fn question(&mut self, role: Role) -> Option<&mut Question> {
-        match role {
-            Role::Liveness => Some(&mut self.liveness),
-            Role::Readiness => self.readiness.as_mut(),
-        }
-    }
-
-    fn verdict(&self, role: Role, now: Moment) -> Verdict {
-        let (question, verdict) = match role {
-            Role::Liveness => (Some(&self.liveness), self.view.liveness().verdict()),
-            Role::Readiness => (self.readiness.as_ref(), self.view.readiness()),
-        };
-        let fresh = |at: Moment| now.saturating_sub(at) <= silence(&self.target);
-        match question.is_none_or(|question| question.answered.is_some_and(fresh)) {
-            true => verdict,
-            false => Verdict::Unknown,
-        }
-    }
-}
-
-impl Question {
-    fn new(probe: &Result<Arc<Probe>, String>) -> Self {
-        let (probe, detail) = match probe {
-            Ok(probe) => (Some(Arc::clone(probe)), String::new()),
-            Err(why) => (None, shortened(&format!("not probed: {why}"))),
-        };
-        Self { probe, due: None, asking: None, waiting: None, answered: None, detail }
-    }
-}
-
-/// Without an answer for so long there is no verdict any more.
-fn silence(target: &Target) -> Duration {
-    let settings = &target.settings;
-    let jittered = settings.interval_ms * u64::from(100 + settings.jitter_percent) / 100;
-    Duration::from_millis(3 * jittered + settings.timeout_ms).max(SILENCE)
-}
-
-fn wire(verdict: Verdict) -> Health {
-    match verdict {
-        Verdict::Up => Health::Healthy,
-        Verdict::Down => Health::Unhealthy,
-        Verdict::Unknown => Health::Unknown,
-    }
-}
-
-fn shortened(detail: &str) -> String {
-    detail.chars().take(LONGEST_DETAIL).collect()
 }

@@ -53,8 +53,9 @@ pub(crate) async fn report(shared: &Arc<Shared>, controllers: &Controllers) {
                 (problem, pause)
             }
         };
-        tracing::warn!(problem, "reports do not reach the controller");
-        shared.lock().reports.close(problem, shared.now());
+        if shared.lock().reports.close(&problem, shared.now()) {
+            tracing::warn!(problem, "reports do not reach the controller");
+        }
         if let Some(pause) = pause {
             sleep(pause).await;
         }

@@ -106,11 +106,15 @@ impl Link {
             Self { peer: Some(peer), since: now, problem: String::new(), opened: self.opened + 1 };
     }
 
-    pub(crate) fn close(&mut self, problem: String, now: Moment) {
-        if self.peer.take().is_some() {
+    /// True when it is news that it is closed, or why.
+    pub(crate) fn close(&mut self, problem: &str, now: Moment) -> bool {
+        let was_open = self.peer.take().is_some();
+        if was_open {
             self.since = now;
         }
-        self.problem = problem;
+        let news = was_open || self.problem != problem;
+        problem.clone_into(&mut self.problem);
+        news
     }
 }
 

@@ -13,6 +13,7 @@ use health::Id;
 use health::thresholds::ProbeSettings;
 use proto::v1;
 
+use crate::fleet::Role;
 use crate::probe::{HttpProbe, Probe};
 
 /// Shorter intervals are lengthened to this: a checker is no load generator.
@@ -59,6 +60,12 @@ impl Target {
     /// Whether `other` asks the same questions, so that what was learned stays true.
     pub(crate) fn probes_alike(&self, other: &Self) -> bool {
         self.liveness == other.liveness && self.readiness == other.readiness
+    }
+
+    /// The questions that can be asked.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = Role> + use<> {
+        let readiness = matches!(self.readiness, Some(Ok(_))).then_some(Role::Readiness);
+        self.liveness.is_ok().then_some(Role::Liveness).into_iter().chain(readiness)
     }
 
     pub(crate) fn interval(&self) -> Duration {

@@ -40,14 +40,15 @@ pub(crate) async fn watch(shared: &Arc<Shared>, controllers: &Controllers) {
                 let problem =
                     format!("controller {peer}: {:?}: {}", status.code(), status.message());
                 if next == client::Next::Now {
-                    shared.lock().assignments.close(problem, shared.now());
+                    shared.lock().assignments.close(&problem, shared.now());
                     continue;
                 }
                 problem
             }
         };
-        tracing::warn!(problem, "no assignments; going on with the last ones");
-        shared.lock().assignments.close(problem, shared.now());
+        if shared.lock().assignments.close(&problem, shared.now()) {
+            tracing::warn!(problem, "no assignments; going on with the last ones");
+        }
         sleep(backoff.pause()).await;
     }
 }

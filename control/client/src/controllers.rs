@@ -12,13 +12,12 @@ use tonic::{Code, Response, Status};
 
 use crate::credentials::{Bearer, Credentials};
 use crate::error::chain;
+use crate::leading::{Leading, Next};
 use crate::{Address, Backoff, Error, Settings};
 
 /// The metadata key under which a follower names the leader's address.
 pub const LEADER_METADATA: &str = "weir-leader";
 
-/// So many hints are followed without a pause; more look like a circle.
-const HINTS_IN_A_ROW: u32 = 3;
 /// An attempt gets half of the time that is left, so that another controller can still be asked,
 /// but not less than this.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
@@ -39,32 +38,17 @@ pub struct Peer {
     connection: u64,
 }
 
-/// When to try again after a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// At once: the leader was named, or another controller has not been asked yet.
-    Now,
-    /// After a pause: all have been asked.
-    AfterPause,
-}
-
 struct Shared {
     settings: Settings,
-    endpoints: Vec<Address>,
+    /// Whether the endpoints are `https`.
+    secure: bool,
     credentials: Mutex<Credentials>,
     state: Mutex<State>,
 }
 
 /// Which controller comes next, and the connection to it.
 struct State {
-    /// Index of the endpoint whose turn it is, when no leader is known.
-    turn: usize,
-    /// Where a follower said that the leader is.
-    leader: Option<Address>,
-    /// Hints followed since the last success or pause.
-    hints: u32,
-    /// Endpoints left since the last success or pause.
-    left: usize,
+    leading: Leading,
     connection: Option<Connection>,
     /// Connections made so far.
     made: u64,
@@ -101,10 +85,11 @@ impl Controllers {
         let credentials = Credentials::read(&settings, first.is_secure())?;
         // Finds out now whether certificate and key belong together.
         endpoint(&settings, first, &credentials)?;
-        let state = State { turn: 0, leader: None, hints: 0, left: 0, connection: None, made: 0 };
+        let secure = first.is_secure();
+        let state = State { leading: Leading::new(endpoints), connection: None, made: 0 };
         let shared = Shared {
             settings,
-            endpoints,
+            secure,
             credentials: Mutex::new(credentials),
             state: Mutex::new(state),
         };
@@ -140,7 +125,7 @@ impl Controllers {
                 }
                 Ok(Ok((client, peer))) => {
                     let left = end.saturating_duration_since(Instant::now());
-                    let limit = match self.shared.endpoints.len() {
+                    let limit = match self.shared.settings.endpoints.len() {
                         1 => left,
                         _ => (left / 2).max(SHORTEST_ATTEMPT).min(left),
                     };
@@ -194,7 +179,7 @@ impl Controllers {
             attempts += 1;
             let address = {
                 let state = self.lock();
-                let address = self.target(&state);
+                let address = state.leading.target().clone();
                 if let Some(made) = state.connection.as_ref().filter(|c| c.peer.address == address)
                 {
                     return Ok((made.client.clone(), made.peer.clone()));
@@ -207,7 +192,7 @@ impl Controllers {
                     tracing::debug!(%error, "no connection");
                     // The others may move on meanwhile: attempts are counted here, too.
                     let next = self.leave(&address, None);
-                    if next == Next::AfterPause || attempts > self.shared.endpoints.len() {
+                    if next == Next::AfterPause || attempts > self.shared.settings.endpoints.len() {
                         return Err(error);
                     }
                 }
@@ -242,17 +227,13 @@ impl Controllers {
     /// Says that `peer` answers: it is the leader. Without this, the next failure may cost a
     /// pause that was not needed.
     pub fn worked(&self, peer: &Peer) {
-        let mut state = self.lock();
-        if self.target(&state) == peer.address {
-            state.hints = 0;
-            state.left = 0;
-        }
+        self.lock().leading.worked(&peer.address);
     }
 
     /// The controller that is asked next, to be shown.
     #[must_use]
     pub fn address(&self) -> Address {
-        self.target(&self.lock())
+        self.lock().leading.target().clone()
     }
 
     /// The settings as given. They name files, and hold no secrets.
@@ -265,15 +246,6 @@ impl Controllers {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn target(&self, state: &State) -> Address {
-        let endpoints = &self.shared.endpoints;
-        match &state.leader {
-            Some(leader) => leader.clone(),
-            // `turn` is taken modulo the length, which is not 0.
-            None => endpoints[state.turn % endpoints.len()].clone(),
-        }
-    }
-
     /// The leader that `status` names, if it may be followed there.
     fn hint(&self, status: &Status, from: &Address) -> Option<Address> {
         let text = status.metadata().get(LEADER_METADATA)?.to_str().ok()?;
@@ -284,7 +256,7 @@ impl Controllers {
             tracing::warn!(%from, leader = text.get(..200).unwrap_or(text), why, "hint not followed");
         };
         let leader = Address::parse(text).map_err(|error| refused(&error.to_string())).ok()?;
-        let secure = self.shared.endpoints.iter().all(Address::is_secure);
+        let secure = self.shared.secure;
         if leader.is_secure() != secure {
             refused("the endpoints have another scheme");
             return None;
@@ -298,32 +270,13 @@ impl Controllers {
 
     /// Leaves `address` for the leader or the next endpoint, unless somebody else has.
     fn leave(&self, address: &Address, hint: Option<Address>) -> Next {
-        let endpoints = &self.shared.endpoints;
         let mut state = self.lock();
-        if self.target(&state) != *address {
-            return Next::Now;
+        let next = state.leading.leave(address, hint);
+        let State { leading, connection, .. } = &mut *state;
+        // One connection is kept, to where all go.
+        if connection.as_ref().is_some_and(|made| made.peer.address != *leading.target()) {
+            *connection = None;
         }
-        let next = match &hint {
-            Some(_) if state.hints < HINTS_IN_A_ROW => {
-                state.hints += 1;
-                Next::Now
-            }
-            None if state.left + 1 < endpoints.len() => {
-                state.left += 1;
-                Next::Now
-            }
-            _ => {
-                state.hints = 0;
-                state.left = 0;
-                Next::AfterPause
-            }
-        };
-        // After a leader outside of the list, whose turn it is stays.
-        if let Some(index) = endpoints.iter().position(|endpoint| endpoint == address) {
-            state.turn = (index + 1) % endpoints.len();
-        }
-        state.leader = hint;
-        state.connection = None;
         next
     }
 
@@ -340,7 +293,7 @@ impl Controllers {
         let mut state = self.lock();
         state.made += 1;
         let peer = Peer { address, connection: state.made };
-        if self.target(&state) == peer.address {
+        if *state.leading.target() == peer.address {
             match &state.connection {
                 // Two users connected at the same time: both use the first connection.
                 Some(made) if made.peer.address == peer.address => {
@@ -386,7 +339,7 @@ impl Controllers {
 impl fmt::Debug for Controllers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Controllers")
-            .field("endpoints", &self.shared.endpoints)
+            .field("endpoints", &self.shared.settings.endpoints)
             .field("address", &self.address())
             .finish_non_exhaustive()
     }

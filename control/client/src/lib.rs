@@ -26,11 +26,13 @@ mod backoff;
 mod controllers;
 mod credentials;
 mod error;
+mod leading;
 mod settings;
 
 pub use address::Address;
 pub use backoff::Backoff;
-pub use controllers::{Client, Controllers, LEADER_METADATA, Next, Peer};
+pub use controllers::{Client, Controllers, LEADER_METADATA, Peer};
 pub use credentials::Bearer;
 pub use error::Error;
+pub use leading::Next;
 pub use settings::{Settings, Tls};
