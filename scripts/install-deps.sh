@@ -16,8 +16,8 @@ PACKAGES=(
     dpdk dpdk-dev
     # the lab: namespaces and links, clients and servers
     iproute2 ethtool nginx-light curl jq iputils-ping iputils-arping tcpdump procps
-    # the tests; the registry's start an etcd of their own
-    shellcheck etcd-server
+    # the tests; the registry's start an etcd of their own, docs/security.md's make certificates
+    shellcheck etcd-server openssl
 )
 
 POLICY=/usr/sbin/policy-rc.d

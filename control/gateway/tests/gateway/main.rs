@@ -5,7 +5,7 @@ mod certificates;
 mod document;
 mod hostile;
 mod problems;
-
+mod runbook;
 mod secure;
 mod service;
 mod streams;

@@ -102,12 +102,23 @@ impl Served {
         request: Request<Full<Bytes>>,
         tls: Option<rustls::ClientConfig>,
     ) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
+        self.open_as("localhost", request, tls).await
+    }
+
+    /// As [`Served::open`], of a server whose certificate is for `name`.
+    pub(crate) async fn open_as(
+        &self,
+        name: &str,
+        request: Request<Full<Bytes>>,
+        tls: Option<rustls::ClientConfig>,
+    ) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
         let stream = TcpStream::connect(self.address).await?;
         match tls {
             None => exchange(TokioIo::new(stream), request).await,
             Some(config) => {
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-                let stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
+                let stream =
+                    connector.connect(ServerName::try_from(name.to_owned())?, stream).await?;
                 exchange(TokioIo::new(stream), request).await
             }
         }
