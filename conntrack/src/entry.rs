@@ -8,7 +8,7 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::key::FlowKey;
-use crate::state::{Packet, State, Step, step};
+use crate::state::{Packet, State, Step, Turn, step};
 
 /// Traffic both opened the flow and continued it.
 const CONFIRMED: u8 = 1;
@@ -54,6 +54,7 @@ const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
 /// What a packet did to its entry.
 pub(crate) enum Observed {
     Forward,
+    Complaint,
     Expired,
     Reopened,
 }
@@ -161,11 +162,23 @@ impl Entry {
         if self.expired(now, limit) {
             return Observed::Expired;
         }
-        let Step { next, confirms, reopens } = step(self.state(), packet.segment);
+        let step = step(self.state(), packet.segment);
         // A SYN for a tombstone: the client took the RST and dials again.
-        if reopens || self.tombstone() && packet.segment == crate::Segment::Syn {
+        let dials_again = self.tombstone() && packet.segment == crate::Segment::Syn;
+        if step.turn == Turn::GoesOn && !dials_again {
+            self.advance(step, packet, now);
+            return Observed::Forward;
+        }
+        if step.turn == Turn::Reopens || dials_again {
             return Observed::Reopened;
         }
+        self.advance(step, packet, now);
+        Observed::Complaint
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, step: Step, packet: Packet, now: u32) {
+        let Step { next, confirms, .. } = step;
         self.state = next as u8;
         self.flags |= confirms as u8 * CONFIRMED;
         self.last_seen = now;
@@ -173,7 +186,6 @@ impl Entry {
         let bytes = (self.bytes() + packet.length as u64).min(MAX_BYTES);
         self.bytes_low = bytes as u32;
         self.bytes_high = (bytes >> 32) as u16;
-        Observed::Forward
     }
 
     #[inline]

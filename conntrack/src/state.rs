@@ -168,8 +168,21 @@ pub(crate) struct Step {
     pub(crate) next: State,
     /// The packet continues what an earlier one opened.
     pub(crate) confirms: bool,
+    /// What else follows from it.
+    pub(crate) turn: Turn,
+}
+
+/// What a packet means beyond its flow's state. One field, so that the common packet is told from
+/// all others by one comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Turn {
+    /// Nothing.
+    GoesOn,
+    /// The client says that the backend fails it: see [`crate::Lookup::Complaint`].
+    Complains,
     /// The packet opens a new connection on a closed 5-tuple: the entry is over.
-    pub(crate) reopens: bool,
+    Reopens,
 }
 
 /// The step for a live entry in `state`. A table lookup, because a jump on what the next
@@ -199,14 +212,17 @@ const fn transition(state: State, segment: Segment) -> Step {
     use Segment::{Ack, Datagram, Fin, Rst, Syn};
     use State::{Established, FinWait, Other, SynReceived, TimeWait, Udp};
     const fn keep(next: State) -> Step {
-        Step { next, confirms: false, reopens: false }
+        Step { next, confirms: false, turn: Turn::GoesOn }
     }
     const fn confirm(next: State) -> Step {
-        Step { next, confirms: true, reopens: false }
+        Step { next, confirms: true, turn: Turn::GoesOn }
+    }
+    const fn complain(next: State) -> Step {
+        Step { next, confirms: false, turn: Turn::Complains }
     }
     match (state, segment) {
         // The SYN again: the SYN+ACK is late or lost, or a flood repeats itself.
-        (SynReceived, Syn) => keep(SynReceived),
+        (SynReceived, Syn) => complain(SynReceived),
         // The client has the SYN+ACK.
         (SynReceived, Ack | Datagram) => confirm(Established),
         // RFC 5961 section 4: the backend answers with a challenge ACK. If the client did
@@ -218,12 +234,16 @@ const fn transition(state: State, segment: Segment) -> Step {
         (SynReceived | Established, Fin) => keep(FinWait),
         // The client retransmits its FIN, or acknowledges what the backend still sends.
         (FinWait, Fin | Ack | Datagram) => keep(FinWait),
-        // The client gives up, or a closed socket of its answers a straggler.
-        (SynReceived | Established | FinWait, Rst) => keep(TimeWait),
+        // The client gives up.
+        (SynReceived | Established, Rst) => complain(TimeWait),
+        // A socket that the client has closed answers a straggler.
+        (FinWait, Rst) => keep(TimeWait),
         // Reordered stragglers of an aborted connection, or the backend ignored the RST.
         (TimeWait, Ack | Fin | Rst | Datagram) => keep(TimeWait),
         // The client uses its port again: a new connection, with a fresh choice of backend.
-        (FinWait | TimeWait, Syn) => Step { next: SynReceived, confirms: false, reopens: true },
+        (FinWait | TimeWait, Syn) => {
+            Step { next: SynReceived, confirms: false, turn: Turn::Reopens }
+        }
         // No handshake: the second packet is what continues the first.
         (Udp, _) => confirm(Udp),
         (Other, _) => confirm(Other),
@@ -250,8 +270,22 @@ mod tests {
         for (state, row) in expected {
             for (segment, want) in [Syn, Ack, Fin, Rst, Datagram].into_iter().zip(row) {
                 let step = step(state, segment);
-                let got = if step.reopens { None } else { Some(step.next) };
+                let got = if step.turn == Turn::Reopens { None } else { Some(step.next) };
                 assert_eq!(got, want, "{state:?} on {segment:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_complains_by_a_second_syn_and_by_a_reset_before_its_fin() {
+        for state in [SynReceived, Established, FinWait, TimeWait, Udp, Other] {
+            for segment in [Syn, Ack, Fin, Rst, Datagram] {
+                let complains = matches!(
+                    (state, segment),
+                    (SynReceived, Syn) | (SynReceived | Established, Rst)
+                );
+                let turn = step(state, segment).turn;
+                assert_eq!(turn == Turn::Complains, complains, "{state:?} on {segment:?}");
             }
         }
     }

@@ -59,6 +59,10 @@ impl Probe {
 pub enum Lookup<'t> {
     /// The flow is pinned; the packet is counted and has moved the state.
     Found(Hit<'t>),
+    /// As [`Lookup::Found`], and the packet says that the backend fails its client: a SYN again in
+    /// SYN_RECV (no SYN+ACK came), or a RST in SYN_RECV or ESTABLISHED (the client aborts; after
+    /// its FIN a RST means nothing). An answer of its own, so that the common one stays short.
+    Complaint(Hit<'t>),
     /// A new connection on a 5-tuple whose last one is closed (or a tombstone). Nothing was
     /// changed: choose a backend afresh, then [`Hit::reopen`].
     Closed(Hit<'t>),
@@ -188,6 +192,7 @@ impl Table {
         let before = entry.state();
         match entry.observe(packet, now, timeouts.of(before)) {
             Observed::Forward => Lookup::Found(Hit { entry, before }),
+            Observed::Complaint => Lookup::Complaint(Hit { entry, before }),
             Observed::Reopened => Lookup::Closed(Hit { entry, before }),
             Observed::Expired => Lookup::Missing,
         }

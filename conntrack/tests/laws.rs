@@ -46,7 +46,7 @@ fn send(table: &mut Table, key: &FlowKey, packet: Packet, backend: u32, now: u32
     let hash = hash(key);
     let probe = table.probe(hash);
     match table.lookup(probe, hash, key, packet, now, &Timeouts::default()) {
-        Lookup::Found(hit) => Answer::Found(hit.backend(), hit.state()),
+        Lookup::Found(hit) | Lookup::Complaint(hit) => Answer::Found(hit.backend(), hit.state()),
         Lookup::Closed(hit) => Answer::Reopened(hit.reopen(pin(backend), packet, now).pin.backend),
         Lookup::Missing => {
             Answer::Inserted(table.insert(hash, key, pin(backend), packet, now, limit))

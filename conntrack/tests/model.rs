@@ -193,7 +193,7 @@ impl World {
         let known = self.flows.get(&number).copied().filter(|flow| !flow.expired(self.now));
         let limits = timeouts(number as u32 % 2);
         match self.table.lookup(probe, hash, &key, packet, now, &limits) {
-            Lookup::Found(hit) => {
+            Lookup::Found(hit) | Lookup::Complaint(hit) => {
                 let flow = known.expect("found what is there");
                 let next = flow.next(segment).expect("found what goes on");
                 assert_eq!((hit.pin(), hit.before(), hit.state()), (flow.pin, flow.state, next));
@@ -268,7 +268,8 @@ impl World {
         let packet = Packet { segment, length: 0 };
         let probe = self.table.probe(hash);
         let now = self.now as u32;
-        let Lookup::Found(mut hit) = self.table.lookup(probe, hash, &key, packet, now, &limits)
+        let (Lookup::Found(mut hit) | Lookup::Complaint(mut hit)) =
+            self.table.lookup(probe, hash, &key, packet, now, &limits)
         else {
             panic!("{key} was there a moment ago");
         };

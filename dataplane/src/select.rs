@@ -101,11 +101,18 @@ impl Selector<'_> {
                     && matches!(backend.state, BackendState::Active | BackendState::Draining)
                     && !hit.tombstone()
                     && hit.vip() == vip_index
-                    && !may_signal(parsed.segment)
                 {
                     return Selection::Backend(index);
                 }
                 let mut hit = hit;
+                if hit.vip() != vip_index {
+                    rebind(&mut hit, vip_index, self.counters);
+                }
+                reconsider(hit, parsed, packet, vip, self.tables, self.counters, self.now_ms)
+            }
+            // A SYN or a RST that says something about the backend.
+            Lookup::Complaint(mut hit) => {
+                tally.hits += 1;
                 if hit.vip() != vip_index {
                     rebind(&mut hit, vip_index, self.counters);
                 }
@@ -186,13 +193,6 @@ fn is_own_source(parsed: &Parsed, tables: &Tables) -> bool {
     tables.lookup.contains_address(address_bits(source)) || tables.owns(source)
 }
 
-/// Whether a packet of a known flow may be a sign of trouble: a SYN or a RST. All others go on the
-/// short way.
-#[inline(always)]
-const fn may_signal(segment: Segment) -> bool {
-    matches!(segment, Segment::Syn | Segment::Rst)
-}
-
 /// Counts what the client's packet says about its backend (see [`SignalCounters`]).
 ///
 /// [`SignalCounters`]: crate::counters::SignalCounters
@@ -215,8 +215,8 @@ fn rebind(hit: &mut Hit<'_>, vip: u32, counters: &WorkerCounters) {
     hit.rebind(vip);
 }
 
-/// A packet that opens or resets a known flow, and any packet of one whose backend is not simply
-/// there: evicted, gone, or unhealthy.
+/// A packet that says something about its flow's backend, and any packet of a flow whose backend is
+/// not simply there: evicted, gone, or unhealthy.
 #[cold]
 fn reconsider(
     mut hit: Hit<'_>,
