@@ -46,6 +46,9 @@ pub(crate) struct Desk {
     patience: Duration,
 }
 
+/// From the picture that holds a change, and the revision that did it.
+type Answer<T> = Box<dyn FnOnce(&mut Picture, Revision) -> T + Send>;
+
 /// What a change comes to.
 pub(crate) enum Plan<T> {
     /// It is so already.
@@ -56,8 +59,8 @@ pub(crate) enum Plan<T> {
         writes: Vec<Write>,
         /// What must hold.
         expected: Preconditions,
-        /// The answer, from the picture that holds the change and the revision that did it.
-        answer: Box<dyn FnOnce(&mut Picture, Revision) -> T + Send>,
+        /// What its caller is told.
+        answer: Answer<T>,
     },
 }
 

@@ -25,7 +25,7 @@ use crate::http::Metrics;
 use crate::office::{Office, Standing, over};
 use crate::settings::Limits;
 use crate::snapshots::watch_pool;
-use crate::stream::{Reply, Served};
+use crate::stream::{Reply, served};
 use crate::{calls, events, fleet, plan, reports};
 
 /// How long the first snapshot of a new pool may take.
@@ -109,7 +109,7 @@ impl Service {
     ) -> Answer<Reply<T>> {
         let place = self.streams.enter()?;
         let over = over(self.standing.clone(), office.epoch);
-        Ok(Response::new(Served::new(make()?, over, place)))
+        Ok(Response::new(served(make()?, over, place)))
     }
 }
 

@@ -29,23 +29,18 @@ where
 }
 
 /// A stream that takes one of the controller's places, and ends with `over`'s status.
-pub(crate) struct Served<T> {
+pub(crate) fn served<T: Send + 'static>(
+    inner: Reply<T>,
+    over: impl Future<Output = Status> + Send + 'static,
+    place: StreamPlace,
+) -> Reply<T> {
+    Box::pin(Served { inner: Some(inner), over: Box::pin(over), _place: place })
+}
+
+struct Served<T> {
     inner: Option<Reply<T>>,
     over: Pin<Box<dyn Future<Output = Status> + Send>>,
     _place: StreamPlace,
-}
-
-impl<T: 'static> Served<T> {
-    pub(crate) fn new(
-        inner: Reply<T>,
-        over: impl Future<Output = Status> + Send + 'static,
-        place: StreamPlace,
-    ) -> Reply<T>
-    where
-        T: Send,
-    {
-        Box::pin(Self { inner: Some(inner), over: Box::pin(over), _place: place })
-    }
 }
 
 impl<T> Stream for Served<T> {

@@ -106,6 +106,13 @@ pub(crate) async fn connect(address: SocketAddr) -> Client {
     LbControlPlaneClient::new(channel)
 }
 
+/// A client whose connection takes so many bytes of a stream that are not read.
+pub(crate) async fn narrow(address: SocketAddr, bytes: u32) -> Client {
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(bytes);
+    LbControlPlaneClient::new(soon("a connection", endpoint.connect()).await.unwrap())
+}
+
 pub(crate) async fn create(
     client: &mut Client,
     id: &str,

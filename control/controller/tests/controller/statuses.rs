@@ -9,6 +9,9 @@ use tonic::{Code, Status};
 
 use crate::common::{Lab, binding, create, everything, registration, vip};
 
+/// Makes a request wrong in one place.
+type Spoil = fn(&mut RegisterBackendReq);
+
 fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, field: &str) {
     let status = answer.unwrap_err();
     assert_eq!(status.code(), code, "{status}");
@@ -73,7 +76,7 @@ async fn invalid_argument_names_the_field() {
     let mut lab = Lab::start().await;
     lab.pool("web").await;
     let long = "x".repeat(256);
-    let registrations: &[(&str, fn(&mut RegisterBackendReq))] = &[
+    let registrations: &[(&str, Spoil)] = &[
         ("pool_id", |r| r.pool_id.clear()),
         ("backend_id", |r| r.backend_id.clear()),
         ("backend_id", |r| r.backend_id = "a b".into()),
