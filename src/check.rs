@@ -13,10 +13,7 @@ use config::{CheckerConfig, Config, Configuration, Content, ControllerConfig, Na
 use control::node::Node;
 
 use crate::cli::CheckArguments;
-use crate::failure::{Failure, warn};
-
-/// Permission bits that a secret's file may not have: anything for others, write for the group.
-const TOO_OPEN: u32 = 0o027;
+use crate::failure::{Failure, TOO_OPEN, warn};
 
 /// Prints what the file amounts to, or every problem in it.
 pub(crate) fn check(arguments: &CheckArguments) -> Result<(), Failure> {

@@ -20,12 +20,19 @@ pub(crate) enum Command {
     /// Run a node: take packets from its ports and balance them until SIGINT or SIGTERM;
     /// SIGHUP re-reads the configuration.
     Run(RunArguments),
+    /// Run a controller until SIGINT or SIGTERM: it knows pools, VIPs and backends, which backends
+    /// are healthy, and tells every node.
+    Controller(ServiceArguments),
+    /// Run a checker until SIGINT or SIGTERM: it probes backends and tells the controllers.
+    Checker(ServiceArguments),
     /// Validate the configuration of a node, a controller or a checker; touches no device.
     Check(CheckArguments),
     /// Run the real data path over a capture file; no root, no hugepages, no device.
     Replay(ReplayArguments),
     /// Say in words what would be done with one packet, and why.
     Explain(ExplainArguments),
+    /// Operate the control plane: pools, VIPs, backends, drains, and who runs what.
+    Ctl(ctl::Arguments),
     /// Print a script that lets a shell complete this command line.
     Completions(CompletionsArguments),
 }
@@ -33,6 +40,12 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
     /// The node's configuration (TOML).
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArguments {
+    /// Its configuration (TOML).
     pub(crate) config: PathBuf,
 }
 

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 
 use config::{Config, Problem};
 
+/// Permission bits that a secret's file may not have: anything for others, write for the group.
+pub(crate) const TOO_OPEN: u32 = 0o027;
+
 /// Why the program ends without success.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -13,6 +16,8 @@ pub(crate) enum Failure {
     Configuration(String),
     /// Something failed: exit code 1.
     Failed(anyhow::Error),
+    /// `weir ctl` knows its own reasons and exit codes.
+    Ctl(ctl::Failure),
 }
 
 impl Failure {
@@ -27,6 +32,12 @@ impl Failure {
             Self::Configuration(problem) => {
                 eprintln!("{problem}");
                 ExitCode::from(2)
+            }
+            Self::Ctl(failure) => {
+                if let Some(message) = failure.message() {
+                    eprintln!("weir: {message}");
+                }
+                ExitCode::from(failure.exit_code())
             }
             Self::Failed(error) => {
                 // A closed pipe is how `weir replay | head` ends; nobody is left to be told.

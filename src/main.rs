@@ -4,14 +4,19 @@
 //! 0 done, 1 failed, 2 usage or configuration.
 
 mod check;
+mod checker;
 mod cli;
 mod completions;
+mod controller;
+mod controllers;
+mod ctl;
 mod explain;
 mod failure;
 mod logging;
 mod memory;
 mod replay;
 mod run;
+mod service;
 mod watch;
 
 use std::process::ExitCode;
@@ -24,9 +29,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Controller(arguments) => controller::run(&arguments),
+        Command::Checker(arguments) => checker::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Completions(arguments) => completions::completions(&arguments),
     };
     match result {

@@ -5,7 +5,9 @@
 //! flow would empty them first. The rest is re-read while packets flow. The structs are taken apart
 //! field by field, so that a new field cannot be forgotten here.
 
-use crate::model::{ClientTls, Config, Conntrack, ControllerClient, Dpdk, Node, Port};
+use crate::model::{
+    ClientTls, Config, Conntrack, ControllerClient, ControllerConfig, Dpdk, Node, Port,
+};
 
 impl Config {
     /// The keys that differ between the running configuration `self` and `other`, and that
@@ -29,6 +31,21 @@ impl Config {
         let Conntrack { flows } = conntrack;
         note(*flows == other.conntrack.flows, "[conntrack] flows", &mut changed);
         compare_controller(controller.as_ref(), other.controller.as_ref(), &mut changed);
+        changed
+    }
+}
+
+impl ControllerConfig {
+    /// The sections that differ between the running configuration `self` and `other`, and that
+    /// only a restart can change: all but `[[access]]`.
+    pub fn restart_required(&self, other: &ControllerConfig) -> Vec<String> {
+        let ControllerConfig { controller, registry, tls, limits, fleet, access: _ } = self;
+        let mut changed = Vec::new();
+        note(*controller == other.controller, "[controller]", &mut changed);
+        note(*registry == other.registry, "[registry]", &mut changed);
+        note(*tls == other.tls, "[tls]", &mut changed);
+        note(*limits == other.limits, "[limits]", &mut changed);
+        note(*fleet == other.fleet, "[fleet]", &mut changed);
         changed
     }
 }

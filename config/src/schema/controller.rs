@@ -44,7 +44,7 @@ pub(crate) static TLS: Section = Section {
 pub(crate) static ACCESS: Section = Section {
     title: "[[access]]",
     keys: &[&access::NAME, &access::ROLE, &access::CERTIFICATE, &access::TOKEN_FILE],
-    reload: Reload::Restart,
+    reload: Reload::Live,
 };
 /// `[limits]`
 pub(crate) static LIMITS: Section = Section {

@@ -109,6 +109,7 @@ impl Controller {
         let (http_listener, http) = bind("http", settings.http).await?;
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let address = settings.advertise.clone().unwrap_or_else(|| format!("{scheme}://{grpc}"));
+        tracing::info!(name = settings.name, %grpc, %http, address, "controller listens");
         let (stop, stopped) = watch::channel(false);
         let starting = Standing::Following { leader: None, why: "starting".to_owned() };
         let (sender, standing) = watch::channel(starting);

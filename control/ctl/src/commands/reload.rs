@@ -32,7 +32,8 @@ pub(super) fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Fai
         .map_err(|error| Failure::failed(format_args!("no process {number}: {error}")))?;
     if !reloads(&command) {
         return Err(Failure::failed(format_args!(
-            "process {number} is not `weir run` (the signal would end another program): not sent"
+            "process {number} is no `weir run` and no `weir controller` (the signal would end \
+             another program): not sent"
         )));
     }
     let pid = Pid::from_raw(number)
@@ -53,11 +54,13 @@ fn read_pid(path: &Path) -> Result<i32, Failure> {
     })
 }
 
-/// Whether this command line (words, each with a zero byte behind it) is `weir run ...`.
+/// Whether this command line (words, each with a zero byte behind it) is `weir run ...` or
+/// `weir controller ...`.
 fn reloads(command: &[u8]) -> bool {
     let mut words = command.split(|&byte| byte == 0);
     let program = words.next().and_then(|path| path.rsplit(|&byte| byte == b'/').next());
-    program == Some(b"weir".as_slice()) && words.any(|word| word == b"run")
+    program == Some(b"weir".as_slice())
+        && words.next().is_some_and(|word| word == b"run" || word == b"controller")
 }
 
 #[cfg(test)]
@@ -67,7 +70,8 @@ mod tests {
     #[test]
     fn only_a_weir_that_runs_is_signalled() {
         assert!(reloads(b"/usr/bin/weir\0run\0/etc/weir.toml\0"));
-        assert!(!reloads(b"/usr/bin/weir\0check\0/etc/weir.toml\0"));
+        assert!(reloads(b"weir\0controller\0/etc/controller.toml\0"));
+        assert!(!reloads(b"/usr/bin/weir\0check\0run\0"));
         assert!(!reloads(b"/usr/bin/weird\0run\0"));
         assert!(!reloads(b""));
     }
