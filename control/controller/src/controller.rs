@@ -129,7 +129,11 @@ impl Controller {
             &settings.limits,
             Arc::clone(&metrics),
         );
-        let router = http::router(&service, standing.clone(), metrics);
+        let calls = gateway::Settings {
+            access: Arc::clone(&access),
+            max_body: settings.limits.request_bytes,
+        };
+        let router = http::router(service.clone(), calls, standing.clone(), metrics);
         let max_connections = settings.limits.streams.saturating_add(SPARE_CONNECTIONS);
         let listening =
             |listener| Listening { listener, tls: settings.tls.clone(), max_connections };

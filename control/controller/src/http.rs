@@ -1,7 +1,8 @@
 //! The HTTP listener: is it alive, does it lead, and what it counts.
 //!
 //! `/healthz` the process runs; `/readyz` this controller leads and serves (a follower is 503 and
-//! says who leads); `/metrics` the Prometheus text format, `http/metrics.rs`.
+//! says who leads); `/metrics` the Prometheus text format, `http/metrics.rs`; `/v1/` the calls of
+//! the gRPC service as JSON, by the `gateway`.
 
 mod metrics;
 
@@ -27,15 +28,17 @@ struct Shown {
 
 /// All paths of the listener.
 pub(crate) fn router(
-    _service: &Service,
+    service: Service,
+    calls: gateway::Settings,
     standing: watch::Receiver<Standing>,
     metrics: Arc<Metrics>,
 ) -> Router {
-    Router::new()
+    let own = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(exposition))
-        .with_state(Shown { standing, metrics })
+        .with_state(Shown { standing, metrics });
+    own.merge(gateway::router(Arc::new(service), calls))
 }
 
 async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {

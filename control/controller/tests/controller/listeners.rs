@@ -14,7 +14,7 @@ use crate::common::{Lab, settings, soon};
 
 async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon("an answer", stream.read_to_string(&mut answer)).await.unwrap();
@@ -37,6 +37,33 @@ async fn http_says_alive_ready_and_what_it_counts() {
     ] {
         assert!(metrics.contains(&format!("\n{line}\n")), "{line}: {metrics}");
     }
+}
+
+#[tokio::test]
+async fn calls_are_json_too() {
+    let mut lab = Lab::start().await;
+    lab.pool("web").await;
+    let answer = get(lab.controller.http_address(), "/v1/pools/web").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"web\""), "{answer}");
+    assert!(get(lab.controller.http_address(), "/v1/pools/none").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_docs_and_the_docs_name_no_other() {
+    let lab = Lab::start().await;
+    let metrics = get(lab.controller.http_address(), "/metrics").await;
+    let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.len() > 15, "{metrics}");
+    let page = include_str!("../../../../docs/controller.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `weir_controller_"));
+    let rows = rows.filter_map(|row| row.split('`').next());
+    let mut listed: Vec<String> = rows.map(|name| format!("weir_controller_{name}")).collect();
+    let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    listed.sort();
+    names.sort();
+    assert_eq!(names, listed);
 }
 
 #[tokio::test]
