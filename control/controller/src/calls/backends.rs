@@ -14,6 +14,7 @@ use super::pools::members;
 use super::{ack, backend, capacity, pool, put, written};
 use crate::clock::unix_ns;
 use crate::desk::{Decide, Plan};
+use crate::events::event;
 use crate::office::{Office, invalid, not_found};
 use crate::picture::Picture;
 use crate::wire;
@@ -75,10 +76,15 @@ pub(crate) fn registering(
                 "backend_id: {MAX_BACKENDS} backends are registered, the most that a node can have"
             )));
         }
+        let pool_id = wanted.pool_id.clone();
         Ok(Plan::Write {
             writes: vec![put(wanted)],
             expected,
-            answer: Box::new(move |picture, revision| registered(picture, &id, revision)),
+            answer: Box::new(move |picture, revision| {
+                let answer = registered(picture, &id, revision)?;
+                warn_of_small_table(picture, count + 1, size, &pool_id);
+                Ok(answer)
+            }),
         })
     })
 }
@@ -236,6 +242,14 @@ pub(crate) async fn list_backends(
             Ok(ListBackendsResp { backends: all.collect() })
         })
         .await?
+}
+
+/// Says so once, when a pool outgrows its table's 100 slots a backend.
+fn warn_of_small_table(picture: &Picture, members: usize, size: u32, pool: &str) {
+    let before = maglev::undersized(members.saturating_sub(1), size);
+    if let (None, Some(small)) = (before, maglev::undersized(members, size)) {
+        picture.events.publish(event("table_small", pool, "", small.to_string()));
+    }
 }
 
 /// The row that a registration asks for.

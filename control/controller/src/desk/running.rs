@@ -296,7 +296,13 @@ async fn settle_truth(
     // No pool has an empty id.
     let nothing = vec![Write::Remove(Key::Pool(String::new()))];
     match registry.apply(nothing, Default::default(), fence).await {
-        Ok(revision) => (Ok(revision), registry.snapshot().await),
+        Ok(revision) => {
+            let rows = registry.snapshot().await;
+            if rows.is_err() {
+                sleep(RETRY).await;
+            }
+            (Ok(revision), rows)
+        }
         Err(error) => {
             sleep(RETRY).await;
             let unread = Error::Storage { what: "registry".into(), why: error.to_string() };
@@ -326,8 +332,8 @@ fn changes(writes: &[Write]) -> Vec<Change> {
 fn status(error: &Error) -> Status {
     use registry::Status as Of;
     let code = match error.status() {
-        // Only after a write of which nothing is known: the same again will do.
-        Of::Aborted => Code::Aborted,
+        // Only after a write of which nothing is known. Nothing was done: the same again will do.
+        Of::Aborted => Code::Unavailable,
         Of::AlreadyExists => Code::AlreadyExists,
         Of::DataLoss => Code::DataLoss,
         Of::DeadlineExceeded => Code::DeadlineExceeded,

@@ -3,11 +3,11 @@
 use proto::v1::{
     BackendState, DeletePoolReq, DeregisterBackendReq, DrainBackendReq, GetPoolReq,
     ListBackendsReq, ListPoolsReq, ListViPsReq, PoolSettings, ProbeSettings, RegisterBackendReq,
-    UnbindVipReq, UpdateBackendReq, UpdatePoolReq,
+    UnbindVipReq, UpdateBackendReq, UpdatePoolReq, WatchEventsReq,
 };
 use tonic::Code;
 
-use crate::common::{Lab, binding, create, eventually, registration, vip};
+use crate::common::{Lab, binding, create, eventually, registration, soon, vip};
 
 #[tokio::test]
 async fn a_pool_has_the_defaults_and_no_visible_secret() {
@@ -214,4 +214,29 @@ async fn many_registrations_at_once_are_all_there() {
     let request = ListBackendsReq { pool_id: "web".into() };
     let listed = lab.client.list_backends(request).await.unwrap().into_inner();
     assert_eq!(listed.backends.len(), 100);
+}
+
+#[tokio::test]
+async fn a_pool_that_outgrows_its_table_is_told_of_once() {
+    let mut lab = Lab::start().await;
+    let mut events =
+        lab.client.watch_events(WatchEventsReq { replay: 0 }).await.unwrap().into_inner();
+    // 2 backends have 100 slots each, 3 have not.
+    let settings = PoolSettings { table_size: 251, ..PoolSettings::default() };
+    create(&mut lab.client, "web", settings).await.unwrap();
+    for id in ["a", "b", "c", "d"] {
+        lab.register("web", id).await.unwrap();
+    }
+    lab.drain("d", 60).await.unwrap();
+    let mut texts = Vec::new();
+    loop {
+        let event = soon("an event", events.message()).await.unwrap().unwrap();
+        match event.kind.as_str() {
+            "table_small" => texts.push(event.text),
+            "backend_state" if event.text.contains("DRAINING") => break,
+            _ => {}
+        }
+    }
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].contains("a table of 307 slots would do"), "{texts:?}");
 }
