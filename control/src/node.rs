@@ -231,7 +231,7 @@ impl Node {
             tracing::error!(%error, "tables not rebuilt");
         }
         if let Some(probes) = &mut self.probes {
-            let (pools, tables) = (self.statics.snapshots(), self.publisher.current());
+            let (pools, tables) = (self.pools.iter(), self.publisher.current());
             probes.step(&self.workers, &self.assembler, tables, pools, now_ms);
         }
         self.publisher.reclaim();

@@ -13,6 +13,7 @@ use control::probe::schedule::{
     Found, Key, MAX_A_STEP, MAX_UNDER_WAY, Order, Schedule, Standing, Target,
 };
 use dataplane::buffer::{Buffer, Frame};
+use dataplane::counters::WorkerCounters;
 use dataplane::port::memory::MemoryPort;
 use dataplane::probe::{Answer, Ends, PORTS, ProbeReply};
 use dataplane::wire::{IpProtocol, Ipv4Header, MacAddress};
@@ -374,25 +375,47 @@ fn run(
     got
 }
 
+fn node_with_a_worker(mode: &str) -> (Node, Worker<MemoryPort>, Arc<WorkerCounters>) {
+    let text = CONFIG.replace("MODE", mode);
+    let config = Config::parse(&text, "test.toml").unwrap_or_else(|e| panic!("{e}")).config;
+    let facts = [PortFacts { mac: MacAddress([2, 0, 0, 0, 0, 2]), any_mac: false }];
+    let mut node = Node::new(config, &facts, 0).expect("a node");
+    let parts = node.add_worker();
+    let counters = Arc::clone(&parts.handle.counters);
+    let worker = Worker::new(WorkerOptions {
+        ports: vec![MemoryPort::new()],
+        reader: parts.reader,
+        conntrack: Table::new(1_000).expect("a table"),
+        hash_seed: [1, 2, 3, 4],
+        number: 0,
+        workers: 1,
+        link: parts.handle.link,
+        counters: parts.handle.counters,
+    });
+    (node, worker, counters)
+}
+
+#[test]
+fn backends_that_a_controller_adds_are_asked_and_those_it_takes_are_forgotten() {
+    let (mut node, mut worker, _) = node_with_a_worker("ipip");
+    node.start_probes(Probes::new([1, 2, 3, 4]));
+    let mut now = 0;
+    run(&mut node, &mut worker, &mut now, 100, SYN_ACK);
+    let preparation = node.prepare();
+    let mut pools = preparation.given().to_vec();
+    // In place of host-1, which has its address.
+    pools[0].backends[0].id = "host-2".to_owned();
+    let prepared = preparation.build(pools.into()).expect("a good pool");
+    node.install(prepared).expect("nobody else changed it");
+    run(&mut node, &mut worker, &mut now, 5_000, SYN_ACK);
+    assert_eq!(node.tunnel("web", "host-1"), None);
+    assert_eq!(node.tunnel("web", "host-2").expect("asked").verdict, Up);
+}
+
 #[test]
 fn a_node_asks_takes_the_answer_and_ends_what_it_began() {
     for (mode, headers) in [("ipip", 2), ("l2dsr", 1)] {
-        let text = CONFIG.replace("MODE", mode);
-        let config = Config::parse(&text, "test.toml").unwrap_or_else(|e| panic!("{e}")).config;
-        let facts = [PortFacts { mac: MacAddress([2, 0, 0, 0, 0, 2]), any_mac: false }];
-        let mut node = Node::new(config, &facts, 0).expect("a node");
-        let parts = node.add_worker();
-        let counters = Arc::clone(&parts.handle.counters);
-        let mut worker = Worker::new(WorkerOptions {
-            ports: vec![MemoryPort::new()],
-            reader: parts.reader,
-            conntrack: Table::new(1_000).expect("a table"),
-            hash_seed: [1, 2, 3, 4],
-            number: 0,
-            workers: 1,
-            link: parts.handle.link,
-            counters: parts.handle.counters,
-        });
+        let (mut node, mut worker, counters) = node_with_a_worker(mode);
         let mut now = 0;
         assert_eq!(run(&mut node, &mut worker, &mut now, 3_000, 0), [0u8; 0], "not started");
         assert_eq!(node.tunnel("web", "host-1"), None);
