@@ -220,6 +220,11 @@ fn elsewhere() -> Case {
                 "no_exception_path",
             ),
             Sent::dropped(ipv4(&ospf(), &[2; 24]), "no_exception_path"),
+            // From a VIP, to a port that probes come from: an answer to none.
+            Sent::dropped(
+                finish(tcp(VIP, ([192, 0, 2, 2], 50_000), 1).syn().ack(2), &[]),
+                "no_exception_path",
+            ),
         ],
     )
 }
