@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &ServiceArguments) -> Result<(), Failure> {
     }
     let result = service.run(
         |told| async {
-            checker.run(told.to_stop()).await;
+            checker.run(told.ended()).await;
             Ok(())
         },
         || warn!("SIGHUP changes nothing: a changed configuration needs a restart"),

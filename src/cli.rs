@@ -32,7 +32,7 @@ pub(crate) enum Command {
     /// Say in words what would be done with one packet, and why.
     Explain(ExplainArguments),
     /// Operate the control plane: pools, VIPs, backends, drains, and who runs what.
-    Ctl(ctl::Arguments),
+    Ctl(Box<ctl::Arguments>),
     /// Print a script that lets a shell complete this command line.
     Completions(CompletionsArguments),
 }

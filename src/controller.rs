@@ -25,7 +25,7 @@ use crate::service::Service;
 /// Threads of the runtime: one for the desk that decides, one for everybody who calls.
 const THREADS: usize = 2;
 /// How often certificates and tokens are read again.
-const FRESH: Duration = Duration::from_secs(30);
+const FRESH: Duration = Duration::from_secs(60);
 
 /// Runs a controller until it is told to stop.
 pub(crate) fn run(arguments: &ServiceArguments) -> Result<(), Failure> {
@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &ServiceArguments) -> Result<(), Failure> {
     let result = service.run(
         |told| async {
             tokio::select! {
-                ended = controller::run(settings, told.to_stop()) => Ok(ended?),
+                ended = controller::run(settings, told.ended()) => Ok(ended?),
                 () = keep_fresh(callers, certificates, FRESH) => Ok(()),
             }
         },

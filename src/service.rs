@@ -86,8 +86,8 @@ impl Service {
 pub(crate) struct Told(oneshot::Receiver<()>);
 
 impl Told {
-    /// Waits for that.
-    pub(crate) async fn to_stop(self) {
+    /// Waits until then.
+    pub(crate) async fn ended(self) {
         // An error is a sender that is gone: nobody is left to run for.
         let _ = self.0.await;
     }

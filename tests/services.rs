@@ -13,6 +13,10 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, Issuer,
+    KeyPair,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{scratch, weir};
 
@@ -315,4 +319,73 @@ fn a_checker_runs_without_a_controller_and_stops() {
     checker.signal(Signal::INT);
     assert_eq!(checker.ends().code(), Some(0));
     checker.says("stopped");
+}
+
+/// Writes `name.pem` and `name.key`: a certificate that `ca` signed.
+fn certify(files: &Files, ca: &Issuer<'_, KeyPair>, name: &str, subject_names: &[&str]) {
+    let key = KeyPair::generate().unwrap();
+    let subject_names: Vec<String> = subject_names.iter().map(|&name| name.to_owned()).collect();
+    let mut parameters = CertificateParams::new(subject_names).unwrap();
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    let certificate = parameters.signed_by(&key, ca).unwrap();
+    files.write(&format!("{name}.pem"), &certificate.pem(), 0o644);
+    files.write(&format!("{name}.key"), &key.serialize_pem(), 0o600);
+}
+
+#[test]
+fn callers_are_known_by_their_certificates() {
+    let files = Files::new("services-tls");
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    files.write("ca.pem", &ca.pem(), 0o644);
+    certify(&files, &ca, "c1", &["127.0.0.1"]);
+    certify(&files, &ca, "ops", &["ops.example.net"]);
+    certify(&files, &ca, "k1", &[]);
+    certify(&files, &ca, "stranger", &["stranger.example.net"]);
+    let more = format!(
+        "[tls]\ncertificate = \"{}\"\nkey = \"{}\"\nclient_ca = \"{}\"\n\
+         [[access]]\nname = \"ops\"\nrole = \"operator\"\ncertificate = \"ops.example.net\"\n\
+         [[access]]\nname = \"k1\"\nrole = \"checker\"\ncertificate = \"k1\"\n",
+        files.path("c1.pem"),
+        files.path("c1.key"),
+        files.path("ca.pem")
+    );
+    let config = files.controller("controller.toml", &more);
+    let mut controller = Running::start(&["controller", &config]);
+    let line = controller.says("controller listens");
+    let endpoint = field(&line, "address");
+    assert!(endpoint.starts_with("https://127.0.0.1:"), "{line}");
+    controller.says("leads");
+
+    let ca = files.path("ca.pem");
+    let create = |caller: &str, pool: &str| {
+        let (certificate, key) = (format!("{caller}.pem"), format!("{caller}.key"));
+        let (certificate, key) = (files.path(&certificate), files.path(&key));
+        let who = ["--endpoint", &endpoint, "--ca", &ca, "--cert", &certificate, "--key", &key];
+        let output = weir(&[&["ctl", "pool", "create", pool][..], &who].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(create("ops", "web"), (Some(0), String::new()));
+    let (code, said) = create("k1", "api");
+    assert!(code == Some(1) && said.contains("not allowed") && said.contains("k1"), "{said}");
+    let (code, said) = create("stranger", "api");
+    assert!(code == Some(1) && said.contains("does not know who calls"), "{said}");
+
+    // The checker is known by its common name, and is told what to do.
+    let text = format!(
+        "[checker]\nid = \"k1\"\nhttp = \"127.0.0.1:0\"\n[controller]\n\
+         endpoints = [\"{endpoint}\"]\nca = \"{ca}\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        files.path("k1.pem"),
+        files.path("k1.key")
+    );
+    let checker = files.write("checker.toml", &text, 0o644);
+    let mut checker = Running::start(&["checker", &checker]);
+    let http = field(&checker.says("checker listens"), "http");
+    let until = Instant::now() + PATIENCE;
+    while !get(&http, "/readyz").starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < until, "{}", get(&http, "/readyz"));
+        thread::sleep(Duration::from_millis(50));
+    }
 }
