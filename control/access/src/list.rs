@@ -146,11 +146,16 @@ impl Access {
         let current = self.list();
         let entries = current.iter().map(|known| known.entry.clone()).collect();
         let fresh = read(entries)?;
-        let changed = fresh != *current;
-        if changed {
-            self.set(fresh);
+        if fresh == *current {
+            return Ok(false);
         }
-        Ok(changed)
+        // A list that took its place meanwhile stays: whoever it lets in no more must not return.
+        let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
+        let unchanged = Arc::ptr_eq(&list, &current);
+        if unchanged {
+            *list = Arc::new(fresh);
+        }
+        Ok(unchanged)
     }
 
     /// Takes over the list of `other`, built from a configuration that was read again.
