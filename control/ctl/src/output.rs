@@ -13,8 +13,8 @@ use crate::words::clean;
 
 /// The two streams of a command.
 pub struct Output<'a> {
-    out: &'a mut (dyn Write + Send),
-    notes: &'a mut (dyn Write + Send),
+    out: &'a mut dyn Write,
+    notes: &'a mut dyn Write,
     terminal: bool,
     colour: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Rows {
 
 impl<'a> Output<'a> {
     /// Answers to `out`, notes to `notes`; neither is a terminal.
-    pub fn new(out: &'a mut (dyn Write + Send), notes: &'a mut (dyn Write + Send)) -> Self {
+    pub fn new(out: &'a mut dyn Write, notes: &'a mut dyn Write) -> Self {
         Self { out, notes, terminal: false, colour: false }
     }
 

@@ -31,8 +31,11 @@ pub(super) struct Arguments {
     /// With the hash secrets: who reads the file can aim flows at backends.
     #[arg(long)]
     secrets: bool,
-    /// The token of a node, where controllers show secrets to nodes alone.
-    #[arg(long, value_name = "FILE", requires = "secrets")]
+    /// A node, where controllers show secrets to nodes alone.
+    #[arg(long, value_name = "NODE", requires_all = ["secrets", "node_token_file"])]
+    node: Option<String>,
+    /// The token of that node.
+    #[arg(long, value_name = "FILE", requires = "node")]
     node_token_file: Option<PathBuf>,
 }
 
@@ -48,13 +51,14 @@ pub(super) async fn run(
             None => None,
         };
         let session = as_node.as_ref().unwrap_or(&context.session);
-        let mut secrets = secrets(session, context.out).await?;
+        let node = arguments.node.clone().unwrap_or_default();
+        let mut secrets = secrets(session, node, context.out).await?;
         for pool in &mut pools {
             let secret = secrets.remove(&pool.pool_id).filter(|secret| !secret.is_empty());
             pool.settings.get_or_insert_default().hash_secret = secret.ok_or_else(|| {
                 Failure::failed(format_args!(
                     "the controller does not show the secret of pool {} to this caller \
-                     (--node-token-file names the token of a node)",
+                     (nodes are shown them: --node NODE --node-token-file FILE)",
                     pool.pool_id
                 ))
             })?;
@@ -79,11 +83,13 @@ pub(super) async fn run(
 /// The secrets of all pools as a node is told them; empty ones where the caller is shown none.
 pub(super) async fn secrets(
     session: &Session,
+    node_id: String,
     out: &mut Output<'_>,
 ) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let mut secrets = BTreeMap::new();
-    let open = |mut client: client::Client| async move {
-        client.watch_pool(WatchPoolReq::default()).await
+    let open = |mut client: client::Client| {
+        let request = WatchPoolReq { node_id: node_id.clone(), ..WatchPoolReq::default() };
+        async move { client.watch_pool(request).await }
     };
     let collect = session.follow("WatchPool", out, open, |_, snapshot: PoolSnapshot| {
         if snapshot.initial_set_complete {

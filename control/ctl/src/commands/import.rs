@@ -104,7 +104,7 @@ async fn current(
 ) -> Result<Configuration, Failure> {
     let mut pools = pool::all(context).await?;
     if wanted.pools.values().any(|pool| pool.secret.is_some())
-        && let Ok(mut secrets) = export::secrets(&context.session, context.out).await
+        && let Ok(mut secrets) = export::secrets(&context.session, String::new(), context.out).await
     {
         for pool in &mut pools {
             let secret = secrets.remove(&pool.pool_id).unwrap_or_default();

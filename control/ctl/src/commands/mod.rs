@@ -156,9 +156,10 @@ mod tests {
             "plan update b --ip 2001:db8::1",
             "plan pool web --table-size 131071",
             "watch",
+            "watch --last 256 --count 3",
             "watch --pool web",
             "export --secrets --file a.toml",
-            "export --secrets --node-token-file t",
+            "export --secrets --node lb-1 --node-token-file t",
             "import a.toml --dry-run --prune",
             "reload --pid 12",
             "status --endpoint http://a:1 --endpoint http://b:1 --timeout 3 --token-file t",
@@ -188,10 +189,13 @@ mod tests {
             "plan pool web",
             "import",
             "import a.toml --now",
-            "export --node-token-file t",
+            "export --node lb-1 --node-token-file t",
+            "export --secrets --node lb-1",
             "reload",
             "reload --pid 0",
             "status --timeout 0",
+            "watch --last 257",
+            "watch --last 2 --pool web",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -1,6 +1,7 @@
 //! `watch`: events as they happen, or the snapshots of a pool; goes on across controllers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 use clap::Args;
 use proto::v1::{Event, PoolSnapshot, WatchEventsReq, WatchPoolReq};
@@ -11,11 +12,23 @@ use crate::secret::hex;
 use crate::session::Follow;
 use crate::words::{self, clean};
 
+/// Events that a controller keeps for those who come late.
+const MOST_REPLAYED: u32 = 256;
+
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
     /// Show this pool's snapshots, a line each, instead of events.
     #[arg(long)]
     pool: Option<String>,
+    /// Begin with so many of the last events, at most 256.
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        default_value_t = 0,
+        conflicts_with = "pool",
+        value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_REPLAYED))
+    )]
+    last: u32,
     /// End after so many lines.
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -36,12 +49,23 @@ pub(super) async fn run(
     let json = context.json;
     match &arguments.pool {
         None => {
-            let open = |mut client: client::Client| async move {
-                client.watch_events(WatchEventsReq::default()).await
+            // After a loss, what happened meanwhile is asked for, and what is known left out.
+            let replay = Cell::new(arguments.last);
+            let open = |mut client: client::Client| {
+                let request = WatchEventsReq { replay: replay.replace(MOST_REPLAYED) };
+                async move { client.watch_events(request).await }
             };
+            let mut known = VecDeque::new();
             context
                 .session
                 .follow("WatchEvents", context.out, open, |out, event: Event| {
+                    if known.contains(&event) {
+                        return Ok(Follow::On);
+                    }
+                    known.push_back(event.clone());
+                    if known.len() > MOST_REPLAYED as usize {
+                        known.pop_front();
+                    }
                     if json {
                         out.json(&event)?
                     } else {

@@ -2,5 +2,7 @@
 
 mod changes;
 mod files;
+mod fleet;
 mod following;
+mod secure;
 mod support;

@@ -1,6 +1,8 @@
 //! A controller with an empty registry, and `weir ctl` against it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
@@ -22,8 +24,13 @@ struct Program {
 /// A controller that leads, and the folder of the test.
 pub(crate) struct Bench {
     folder: TempDir,
+    settings: Settings,
     controller: Controller,
 }
+
+/// An output that can be looked at while it is written.
+#[derive(Clone, Default)]
+pub(crate) struct Screen(Arc<Mutex<Vec<u8>>>);
 
 /// What a command came to.
 #[derive(Debug)]
@@ -47,9 +54,18 @@ impl Bench {
         settings.listen.set_port(0);
         settings.http.set_port(0);
         change(&mut settings);
-        let controller = Controller::start(settings).await.unwrap();
-        tokio::time::timeout(BOUND, controller.leads()).await.expect("nobody leads");
-        Self { folder, controller }
+        let controller = start(&settings).await;
+        // A restart is found where this one was.
+        settings.listen = controller.grpc_address();
+        Self { folder, settings, controller }
+    }
+
+    /// Stops the controller, and starts another over the same registry at the same address.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { folder, settings, controller } = self;
+        controller.stop().await.unwrap();
+        let controller = start(&settings).await;
+        Self { folder, settings, controller }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -86,6 +102,18 @@ impl Bench {
         done.errors
     }
 
+    /// The version of a pool's snapshot, once it has one.
+    pub(crate) async fn version_of(&self, pool: &str) -> u64 {
+        loop {
+            let pool = self.json(&format!("pool show {pool}")).await;
+            // 64 bits are text in JSON.
+            match pool["version"].as_str().and_then(|version| version.parse().ok()) {
+                Some(0) | None => tokio::time::sleep(Duration::from_millis(20)).await,
+                Some(version) => return version,
+            }
+        }
+    }
+
     pub(crate) async fn stop(self) {
         self.controller.stop().await.unwrap();
     }
@@ -93,14 +121,20 @@ impl Bench {
 
 /// Runs a command against any endpoint.
 pub(crate) async fn run_at(endpoint: &str, line: &str) -> Done {
+    let (out, notes) = (Screen::default(), Screen::default());
+    run_on(endpoint, line, &out, &notes).await
+}
+
+/// [`run_at`], with streams that somebody looks at.
+pub(crate) async fn run_on(endpoint: &str, line: &str, out: &Screen, notes: &Screen) -> Done {
     let words = ["ctl", "--endpoint", endpoint].into_iter().chain(line.split_whitespace());
     let arguments = match Program::try_parse_from(words) {
         Ok(program) => program.ctl,
         Err(error) => panic!("{line}: {error}"),
     };
-    let (mut out, mut notes) = (Vec::new(), Vec::new());
-    let result = ctl::execute(&arguments, &mut Output::new(&mut out, &mut notes)).await;
-    let mut errors = String::from_utf8(notes).unwrap();
+    let (mut first, mut second) = (out.clone(), notes.clone());
+    let result = ctl::execute(&arguments, &mut Output::new(&mut first, &mut second)).await;
+    let mut errors = notes.text();
     let code = match &result {
         Ok(()) => 0,
         Err(failure) => {
@@ -108,7 +142,39 @@ pub(crate) async fn run_at(endpoint: &str, line: &str) -> Done {
             failure.exit_code()
         }
     };
-    Done { code, out: String::from_utf8(out).unwrap(), errors }
+    Done { code, out: out.text(), errors }
+}
+
+async fn start(settings: &Settings) -> Controller {
+    let controller = Controller::start(settings.clone()).await.unwrap();
+    tokio::time::timeout(BOUND, controller.leads()).await.expect("nobody leads");
+    controller
+}
+
+impl Screen {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Until it shows something.
+    pub(crate) async fn something(&self) {
+        let shown = async {
+            while self.text().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, shown).await.expect("nothing is shown");
+    }
+}
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) fn write(path: &Path, text: &str) -> String {
