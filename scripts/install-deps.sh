@@ -16,8 +16,9 @@ PACKAGES=(
     dpdk dpdk-dev
     # the lab: namespaces and links, clients and servers
     iproute2 ethtool nginx-light curl jq iputils-ping iputils-arping tcpdump procps
-    # the tests; the registry's start an etcd of their own, docs/security.md's make certificates
-    shellcheck etcd-server openssl
+    # the tests; the registry's start an etcd of their own, docs/security.md's make certificates,
+    # the one of compatibility has a client in Python
+    shellcheck etcd-server openssl python3-venv
 )
 
 POLICY=/usr/sbin/policy-rc.d

@@ -61,8 +61,11 @@ async fn a_stream_is_one_checkers() {
     lab.pool("web", &["b0"]).await;
     let (_, end) = answers(&lab, vec![report("a", "b0"), report("b", "b0")]).await;
     assert_eq!(end, Some(Code::InvalidArgument));
-    let (acks, end) = answers(&lab, vec![report("", "b0")]).await;
-    assert_eq!((acks.len(), end), (0, Some(Code::InvalidArgument)));
+    // Who names no checker speaks for the caller.
+    let (acks, end) = answers(&lab, vec![report("", "b0"), report("", "b0")]).await;
+    assert_eq!((acks.len(), end), (2, None));
+    let (_, end) = answers(&lab, vec![report("", "b0"), report("a", "b0")]).await;
+    assert_eq!(end, Some(Code::InvalidArgument));
     let nameless = WatchAssignmentsReq::default();
     let refused = lab.client.clone().watch_assignments(nameless).await;
     assert_eq!(refused.expect_err("nameless").code(), Code::InvalidArgument);
