@@ -15,10 +15,11 @@ PACKAGES=(
     # to run: DPDK's drivers; testpmd, which the lab's own test uses
     dpdk dpdk-dev
     # the lab: namespaces and links, clients and servers
-    iproute2 ethtool nginx-light curl jq iputils-ping iputils-arping tcpdump procps
-    # the tests; the registry's start an etcd of their own, docs/security.md's make certificates,
-    # the one of compatibility has a client in Python
-    shellcheck etcd-server openssl python3-venv
+    iproute2 ethtool nginx-light curl jq openssl iputils-ping iputils-arping tcpdump procps
+    # the control plane: etcd for its registry (the demo and tests start their own)
+    etcd-server
+    # the tests; python3-venv: for a client in another language
+    shellcheck python3-venv
 )
 
 POLICY=/usr/sbin/policy-rc.d
