@@ -6,7 +6,7 @@ register_backends() {
     local i
     step "Telling the controller: a pool, a VIP, $backends backends (weir ctl)"
     show_command pool create web --forwarding "$mode"
-    show_command vip bind "$VIP:80/tcp" --pool web
+    show_command vip bind web "$VIP:80/tcp"
     for ((i = 1; i <= backends; i++)); do
         show_command backend register web "b$i" --ip "192.0.2.$((10 + i))" --port 80
     done
@@ -69,9 +69,9 @@ restart_nginx() {
 # A drain under long downloads: they end as they began, nothing new comes.
 act_drain() {
     local bytes=$((6 * 1024 * 1024)) result=0
-    step "Draining b2 under 24 long downloads (weir ctl drain b2 --wait)"
+    step "Draining b2 under 24 long downloads (weir ctl drain b2 --seconds 20 --wait)"
     start_downloads 24 1m "$bytes"
-    ctl drain b2 --seconds 60 --wait || result=1
+    ctl drain b2 --seconds 20 --wait || result=1
     download_results "$bytes" || result=1
     state_is b2 EVICTED || result=1
     send_requests 100 "$DIRECTORY/answers.drain"

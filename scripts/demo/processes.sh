@@ -45,6 +45,7 @@ launch() {
     setsid "$here/lab.sh" exec "$LAB" "$1" "$weir" "$3" "$4" \
         </dev/null >>"$DIRECTORY/$2.log" 2>&1 9>&- &
     printf '%s\n' $! >"$DIRECTORY/$2.pid"
+    disown $!
 }
 
 pid_of() { cat "$DIRECTORY/$1.pid"; }
