@@ -3,7 +3,7 @@
 //! A report says how a backend is, so a newer one makes an older one that is still here
 //! worthless: it is replaced. Changed verdicts go before repeated ones. What has been sent and is
 //! not acknowledged is bounded by a window, which halves when the controller says that it is too
-//! much, and grows again, one at a time, with each acknowledgement.
+//! much, and grows again by one with each window that was acknowledged.
 //!
 //! So memory is bounded by the number of backends, however long the controller is away, and what
 //! it hears first when it is back is what is true then.
@@ -32,6 +32,8 @@ pub(crate) struct Outbox {
     places: u64,
     unacknowledged: usize,
     window: usize,
+    /// Acknowledgements since the window last grew.
+    heard: usize,
     pub(crate) counts: Counts,
 }
 
@@ -58,6 +60,7 @@ impl Outbox {
             places: 0,
             unacknowledged: 0,
             window: LARGEST_WINDOW,
+            heard: 0,
             counts: Counts::default(),
         }
     }
@@ -96,7 +99,11 @@ impl Outbox {
     /// The controller has heard one.
     pub(crate) fn acknowledged(&mut self, accepted: bool) {
         self.unacknowledged = self.unacknowledged.saturating_sub(1);
-        self.window = (self.window + 1).min(LARGEST_WINDOW);
+        self.heard += 1;
+        if self.heard >= self.window {
+            self.heard = 0;
+            self.window = (self.window + 1).min(LARGEST_WINDOW);
+        }
         self.counts.acknowledged += 1;
         self.counts.refused += u64::from(!accepted);
     }
@@ -110,6 +117,7 @@ impl Outbox {
     /// The controller said that it is too much.
     pub(crate) fn exhausted(&mut self) {
         self.window = (self.window / 2).max(SMALLEST_WINDOW);
+        self.heard = 0;
     }
 
     /// Drops what waits for backends that are not probed any more.
@@ -202,7 +210,9 @@ mod tests {
         assert_eq!(outbox.window(), LARGEST_WINDOW / 2);
         (0..20).for_each(|_| outbox.exhausted());
         assert_eq!(outbox.window(), SMALLEST_WINDOW);
-        (0..1000).for_each(|_| outbox.acknowledged(true));
+        (0..SMALLEST_WINDOW).for_each(|_| outbox.acknowledged(true));
+        assert_eq!(outbox.window(), SMALLEST_WINDOW + 1, "slowly");
+        (0..40_000).for_each(|_| outbox.acknowledged(true));
         assert_eq!(outbox.window(), LARGEST_WINDOW);
         assert_eq!(outbox.unacknowledged(), 0, "more acknowledgements than reports hurt nobody");
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::controller::LONG;
+use crate::LONG;
 
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,

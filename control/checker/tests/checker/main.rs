@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use backend::Backend;
 use checker::{Checker, Settings};
+pub(crate) use controller::LONG;
 use controller::{Controller, Mood};
 use proto::v1::{Assignment, Health, HealthReport, ProbeKind, ProbeSettings};
 use tokio::sync::oneshot;
@@ -48,7 +49,7 @@ impl Running {
     /// Asks it to end, and waits until it has.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
-        let ended = tokio::time::timeout(controller::LONG, &mut self.task).await;
+        let ended = tokio::time::timeout(LONG, &mut self.task).await;
         ended.expect("in time").expect("without a panic");
     }
 }
@@ -346,7 +347,7 @@ async fn a_program_under_way_is_killed_with_the_checker() {
         if let Some((first, _)) = pids.split_once('\n') {
             break first.to_owned();
         }
-        assert!(start.elapsed() < controller::LONG, "it never ran");
+        assert!(start.elapsed() < LONG, "it never ran");
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     checker.stop().await;
@@ -354,7 +355,7 @@ async fn a_program_under_way_is_killed_with_the_checker() {
     let gone =
         || std::fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |text| text.is_empty());
     while !gone() {
-        assert!(start.elapsed() < controller::LONG, "{pid} is still there");
+        assert!(start.elapsed() < LONG, "{pid} is still there");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
