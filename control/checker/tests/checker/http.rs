@@ -1,5 +1,6 @@
 //! What the checker shows: health, readiness, metrics.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use proto::v1::Health;
@@ -9,6 +10,8 @@ use tokio::net::TcpStream;
 use crate::backend::Backend;
 use crate::controller::{Controller, LONG, Mood};
 use crate::{Running, assignment, is, slowly};
+
+const PAGE: &str = include_str!("../../../../docs/checker.md");
 
 /// Status and body.
 pub(crate) async fn get(checker: &Running, path: &str) -> (u16, String) {
@@ -95,17 +98,21 @@ async fn metrics_count_what_is_done() {
     // Prometheus' rules: one HELP and TYPE for each name, and samples under their own.
     let (_, body) = get(&checker, "/metrics").await;
     let mut name = "";
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for line in body.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             name = help.split(' ').next().expect("a name");
             assert!(seen.insert(name), "{name} twice");
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             assert_eq!(kind.split(' ').next(), Some(name));
+            let row = format!("| `{name}` | {} |", kind.rsplit(' ').next().expect("a type"));
+            assert!(PAGE.contains(&row), "docs/checker.md has no row that begins with {row}");
         } else {
             assert!(line.starts_with(name), "{line} under {name}");
             let value = line.rsplit(' ').next().expect("a value");
             assert!(value.parse::<f64>().is_ok(), "{line}");
         }
     }
+    let documented = PAGE.lines().filter(|line| line.starts_with("| `weir_checker_")).count();
+    assert_eq!(documented, seen.len());
 }
