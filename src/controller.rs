@@ -1,8 +1,8 @@
 //! `weir controller`: a controller.
 //!
 //! Reads what its configuration names (certificates, tokens, passwords), then runs until SIGINT
-//! or SIGTERM. Certificates and tokens that are replaced are taken up while it runs, within
-//! [`FRESH`] or at SIGHUP; SIGHUP also re-reads who may call, `[[access]]`.
+//! or SIGTERM. Certificates and tokens that are replaced are taken up while it runs, by the
+//! controller itself or at SIGHUP; SIGHUP also re-reads who may call, `[[access]]`.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Access, ClientCertificates, Entry, Proof, Role, Tls, TlsSettings, keep_fresh};
+use access::{Access, ClientCertificates, Entry, Proof, Role, Tls, TlsSettings};
 use anyhow::{Context, anyhow};
 use config::{ControllerConfig, Credential, Endpoint, Etcd, ServerTls, Store};
 use controller::{FleetTimings, Limits, Settings};
@@ -24,8 +24,6 @@ use crate::service::Service;
 
 /// Threads of the runtime: one for the desk that decides, one for everybody who calls.
 const THREADS: usize = 2;
-/// How often certificates and tokens are read again.
-const FRESH: Duration = Duration::from_secs(60);
 
 /// Runs a controller until it is told to stop.
 pub(crate) fn run(arguments: &ServiceArguments) -> Result<(), Failure> {
@@ -53,14 +51,8 @@ pub(crate) fn run(arguments: &ServiceArguments) -> Result<(), Failure> {
         },
     };
     let service = Service::new("controller", THREADS)?;
-    let (callers, certificates) = (Arc::clone(&access), tls.clone());
     let result = service.run(
-        |told| async {
-            tokio::select! {
-                ended = controller::run(settings, told.ended()) => Ok(ended?),
-                () = keep_fresh(callers, certificates, FRESH) => Ok(()),
-            }
-        },
+        |told| async { Ok(controller::run(settings, told.ended()).await?) },
         || reload(&arguments.config, &config, &access, tls.as_deref()),
     );
     Ok(result?)
