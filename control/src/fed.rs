@@ -5,7 +5,9 @@
 //!
 //! - Within a store, a pool's version only goes up; the same message again changes nothing.
 //! - Another store's pools wait until its initial set is complete, and then replace all at once:
-//!   versions of two stores are never compared, and nobody serves half a set.
+//!   versions of two stores are never compared, and nobody serves half a set. One without any pool
+//!   replaces nothing: a controller that was started on an empty registry by mistake would take
+//!   every VIP away. What there is stays until the other store has a pool.
 //! - A pool that is gone has no VIPs any more; its backends drain as those that leave a file do,
 //!   so that flows of a VIP that another pool has taken over stay where they are.
 //!
@@ -52,12 +54,14 @@ struct Leaving {
     due_ms: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Staged {
     store_id: String,
     pools: BTreeMap<String, Arc<FedPool>>,
     /// Named by the new store, and refused.
     refused: Vec<String>,
+    /// It was complete without a pool: the next pool is all that it has.
+    was_empty: bool,
 }
 
 /// What a message has done to a set.
@@ -118,10 +122,17 @@ impl Fed {
                 false => self.take_own(message, ports, now_ms),
             };
         }
+        let store_id = message.store_id.clone();
         if message.initial_set_complete {
-            return Ok(self.complete(message.store_id, now_ms));
+            return self.complete(store_id, now_ms);
         }
-        self.stage(message, ports)
+        let taken = self.stage(message, ports)?;
+        match &self.staged {
+            Some(staged) if staged.was_empty && !staged.pools.is_empty() => {
+                self.complete(store_id, now_ms)
+            }
+            _ => Ok(taken),
+        }
     }
 
     fn take_own(
@@ -166,7 +177,7 @@ impl Fed {
         let store_id = message.store_id.clone();
         let staged = match &mut self.staged {
             Some(staged) if staged.store_id == store_id => staged,
-            other => other.insert(Staged { store_id, pools: BTreeMap::new(), refused: Vec::new() }),
+            other => other.insert(Staged { store_id, ..Staged::default() }),
         };
         let id = message.pool_id.clone();
         if message.deleted {
@@ -200,10 +211,21 @@ impl Fed {
 
     /// All of another store is there: it is the store now. What it named and was refused stays as
     /// it was; what it did not name is gone.
-    fn complete(&mut self, store_id: String, now_ms: u64) -> Taken {
+    ///
+    /// # Errors
+    /// When it is empty, and there are pools to lose.
+    fn complete(&mut self, store_id: String, now_ms: u64) -> Result<Taken, Refusal> {
         let staged = self.staged.take().filter(|staged| staged.store_id == store_id);
-        let (pools, refused) =
-            staged.map(|staged| (staged.pools, staged.refused)).unwrap_or_default();
+        let Staged { pools, refused, .. } = staged.unwrap_or_default();
+        if pools.is_empty() && refused.is_empty() && !self.pools.is_empty() {
+            let text = format!(
+                "store {} has no pools (expected those of store {}, or at least one)",
+                shown(&store_id),
+                shown(&self.store_id),
+            );
+            self.staged = Some(Staged { store_id, was_empty: true, ..Staged::default() });
+            return Err(refuse(Reason::Store, text));
+        }
         let before = std::mem::replace(&mut self.pools, pools);
         self.store_id = store_id;
         self.deleted.clear();
@@ -220,7 +242,7 @@ impl Fed {
             }
         }
         // A set without pools is a change too: of the store.
-        Taken::Changed(changed)
+        Ok(Taken::Changed(changed))
     }
 
     fn leave(&mut self, id: String, pool: &FedPool, now_ms: u64) {

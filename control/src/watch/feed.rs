@@ -36,6 +36,9 @@ pub struct Feed {
     refused: BTreeSet<String>,
 }
 
+/// In place of a pool, when the set as a whole is refused.
+const WHOLE_SET: &str = "(all)";
+
 /// The whole set does not fit the node.
 struct DoesNotFit(AssembleError);
 
@@ -132,13 +135,18 @@ impl Feed {
         let mut any = false;
         let mut complete = false;
         for message in messages {
-            let id = shown(&message.pool_id);
+            let id = match message.initial_set_complete {
+                true => WHOLE_SET.to_owned(),
+                false => shown(&message.pool_id),
+            };
             complete |= message.initial_set_complete;
             match next.take(message.clone(), &self.ports, now_ms) {
                 Ok(Taken::Known) if message.deleted => self.status.accepted(&id),
                 Ok(Taken::Known) => {}
                 Ok(Taken::Changed(ids)) => {
                     any = true;
+                    self.refused.remove(WHOLE_SET);
+                    self.status.accepted(WHOLE_SET);
                     changed.extend(ids);
                 }
                 Err(refusal) => self.refused(&id, refusal),

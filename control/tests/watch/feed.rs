@@ -156,6 +156,18 @@ fn another_store_is_in_force_only_when_it_is_all_there() {
 }
 
 #[test]
+fn an_empty_store_is_named_until_it_has_a_pool() {
+    let mut lab = Lab::started();
+    assert!(!lab.feed.take(vec![complete("t")]));
+    let view = lab.status.view();
+    assert_eq!(view.pools.get("web"), Some(&5));
+    assert_eq!(view.refusals["(all)"].reason, Reason::Store);
+    assert!(lab.feed.take(vec![snapshot("t", "web", 1, &[("x", 1)])]));
+    assert!(lab.status.view().refusals.is_empty());
+    assert_eq!(lab.states(), [("x".to_owned(), BackendState::Active)]);
+}
+
+#[test]
 fn a_deleted_pool_goes_and_its_refusal_with_it() {
     let mut lab = Lab::started();
     let mut bad = snapshot("s", "dns", 6, &[]);

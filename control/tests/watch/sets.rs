@@ -79,6 +79,23 @@ fn another_store_replaces_everything_at_once() {
 }
 
 #[test]
+fn a_store_without_pools_takes_none_away() {
+    let mut fed = started(vec![snapshot("s", "web", 5, A), snapshot("s", "dns", 6, A)]);
+    for _ in 0..2 {
+        let refusal = fed.take(complete("t"), &[], 0).expect_err("an empty store");
+        assert_eq!(refusal.reason, Reason::Store);
+        assert!(refusal.text.contains("has no pools"), "{refusal}");
+        assert_eq!((fed.store_id(), versions(&fed).len()), ("s", 2));
+    }
+    // Once it has one it is obeyed: somebody means it.
+    assert_ne!(take(&mut fed, snapshot("t", "web", 1, B)), Taken::Known);
+    assert_eq!((fed.store_id(), versions(&fed)), ("t", vec![("web", 1)]));
+    take(&mut fed, deleted("t", "web", 2));
+    assert!(versions(&fed).is_empty(), "its own last pool can be deleted");
+    assert_ne!(take(&mut fed, complete("u")), Taken::Known, "there is nothing to lose now");
+}
+
+#[test]
 fn a_set_that_was_cut_is_forgotten() {
     let mut fed = started(vec![snapshot("s", "web", 5, A)]);
     take(&mut fed, snapshot("t", "old", 1, B));
