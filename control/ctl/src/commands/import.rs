@@ -28,7 +28,7 @@ const EVICTED_STAY: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
-    /// As `export` writes it: [[pool]] with its settings and [[pool.backend]], [[vip]].
+    /// As `export` writes it.
     file: PathBuf,
     /// Only say what would be done.
     #[arg(long)]

@@ -127,6 +127,36 @@ mod tests {
         Program::command().debug_assert();
     }
 
+    /// The names of all commands and options, as they are typed.
+    fn names(command: &clap::Command, prefix: &str, found: &mut Vec<String>) {
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            found.extend(argument.get_long().map(|long| format!("--{long}")));
+        }
+        for command in command.get_subcommands() {
+            let name = format!("{prefix}{}", command.get_name());
+            names(command, &format!("{name} "), found);
+            if !command.has_subcommands() {
+                found.push(name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_manual_has_every_command_and_option() {
+        let manual = include_str!("../../../../docs/ctl.md");
+        let mut found = Vec::new();
+        names(&Program::command(), "", &mut found);
+        assert!(found.len() > 60, "{found:?}");
+        let within = |one: char| one.is_ascii_alphanumeric() || one == '-';
+        for name in found {
+            let whole = |(at, _): (usize, &str)| {
+                let after = manual.get(at + name.len()..).and_then(|rest| rest.chars().next());
+                !after.is_some_and(within)
+            };
+            assert!(manual.match_indices(&name).any(whole), "docs/ctl.md has no `{name}`");
+        }
+    }
+
     #[test]
     fn every_command_parses() {
         for line in [

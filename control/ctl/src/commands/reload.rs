@@ -59,29 +59,72 @@ fn read_pid(path: &Path) -> Result<i32, Failure> {
 fn reloads(command: &[u8]) -> bool {
     let mut words = command.split(|&byte| byte == 0);
     let program = words.next().and_then(|path| path.rsplit(|&byte| byte == b'/').next());
-    program == Some(b"weir".as_slice())
-        && words.next().is_some_and(|word| word == b"run" || word == b"controller")
+    program == Some(b"weir".as_slice()) && matches!(words.next(), Some(b"run" | b"controller"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
 
     #[test]
-    fn only_a_weir_that_runs_is_signalled() {
+    fn only_a_weir_that_reloads_is_signalled() {
         assert!(reloads(b"/usr/bin/weir\0run\0/etc/weir.toml\0"));
-        assert!(reloads(b"weir\0controller\0/etc/controller.toml\0"));
-        assert!(!reloads(b"/usr/bin/weir\0check\0run\0"));
+        assert!(reloads(b"weir\0controller\0/etc/weir.toml\0"));
+        assert!(!reloads(b"/usr/bin/weir\0check\0/etc/run\0"));
         assert!(!reloads(b"/usr/bin/weird\0run\0"));
         assert!(!reloads(b""));
     }
 
-    #[test]
-    fn this_process_is_no_weir_and_survives() {
+    fn reload(arguments: &Arguments) -> Result<(), Failure> {
         let (mut out, mut notes) = (Vec::new(), Vec::new());
+        run(arguments, &mut Output::new(&mut out, &mut notes))
+    }
+
+    #[test]
+    fn another_program_is_left_alone() {
         let pid = i32::try_from(std::process::id()).unwrap();
-        let arguments = Arguments { pid: Some(pid), pid_file: None };
-        let failure = run(&arguments, &mut Output::new(&mut out, &mut notes)).unwrap_err();
+        let failure = reload(&Arguments { pid: Some(pid), pid_file: None }).unwrap_err();
         assert!(failure.to_string().contains("not sent"), "{failure}");
+    }
+
+    /// Ends with the test.
+    struct Process(Child);
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn the_process_of_a_pid_file_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        // A shell that looks like `weir run`, and ends with 7 when it is told to reload.
+        let script = "trap 'exit 7' HUP; echo ready; while :; do sleep 0.05; done\n";
+        fs::write(folder.path().join("run"), script).unwrap();
+        let child = Command::new("sh")
+            .arg0("weir")
+            .arg("run")
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut process = Process(child);
+        let mut line = String::new();
+        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let pid_file = folder.path().join("pid");
+        fs::write(&pid_file, format!("{}\n", process.0.id())).unwrap();
+        reload(&Arguments { pid: None, pid_file: Some(pid_file.clone()) }).unwrap();
+        assert_eq!(process.0.wait().unwrap().code(), Some(7));
+
+        fs::write(&pid_file, "none").unwrap();
+        let failure = reload(&Arguments { pid: None, pid_file: Some(pid_file) }).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
     }
 }

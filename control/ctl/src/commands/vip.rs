@@ -20,8 +20,8 @@ pub(super) enum Command {
     Bind {
         /// The pool.
         pool: String,
-        /// ADDRESS:PORT/PROTOCOL, such as 203.0.113.1:80/tcp, 203.0.113.0/28:8000-8099/any or
-        /// [2001:db8::1]:any/udp.
+        /// ADDRESS:PORT/PROTOCOL, such as 203.0.113.1:80/tcp or 203.0.113.0/28:8000-8099/any; IPv6
+        /// in brackets.
         vip: VipName,
         #[command(flatten)]
         idle: Idle,
