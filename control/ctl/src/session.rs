@@ -18,6 +18,7 @@ use crate::output::Output;
 
 /// Where the controllers are, and who calls.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// URL of a controller; may be given several times, any of them will do.
     #[arg(
@@ -119,8 +120,8 @@ impl Session {
     {
         let end = Instant::now() + self.timeout;
         let mut backoff = Backoff::default();
+        let mut left = self.timeout;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
             let answer = self.controllers.call(left, |client| send(client, request.clone())).await;
             let pause = backoff.pause();
             match answer {
@@ -129,6 +130,7 @@ impl Session {
                         && Instant::now() + pause < end =>
                 {
                     sleep(pause).await;
+                    left = end.saturating_duration_since(Instant::now());
                 }
                 answer => return answer,
             }

@@ -27,7 +27,7 @@ pub struct Arguments {
     #[command(flatten)]
     connection: Connection,
     /// Print JSON, one value a line: the messages of weir.v1 in the protobuf JSON mapping.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     json: bool,
     #[command(subcommand)]
     command: Command,
