@@ -70,13 +70,16 @@ fn parsing(parsed: &Parsed, bytes: &[u8], story: &mut Story) {
     if let Kind::Drop(_) = parsed.kind {
         return story.step("parse", "unsound: no other stage looks at it".to_owned());
     }
+    let v4 = parsed.key.source().is_ipv4();
     story.step(
         "parse",
         format!(
-            "sound: {} bytes of link header, IPv4 header of {} bytes with a right checksum, IP \
-             packet of {} of the frame's {} bytes",
+            "sound: {} bytes of link header, {} of {} bytes{}, IP packet of {} of the frame's {} \
+             bytes",
             parsed.link_length,
+            if v4 { "IPv4 header" } else { "IPv6 header" },
             parsed.header_length,
+            if v4 { " with a right checksum" } else { "" },
             parsed.ip_length,
             bytes.len(),
         ),
@@ -195,11 +198,13 @@ fn ineligible(backend: &BackendEntry) -> String {
 /// The way to the backend, and what is known of its first hop.
 fn next_hop(entry: &BackendEntry, tables: &Tables, index: u32, bench: &Bench, story: &mut Story) {
     let node = &bench.node;
-    let std::net::IpAddr::V4(address) = entry.address else { return };
+    let address = entry.address;
     let Some(hop) = node.assembler().links().next_hop(address, node.neighbours()) else {
         return story.step(
             "next hop",
-            format!("none: {address} is on no port's link, and no port has a gateway"),
+            format!(
+                "none: {address} is on no port's link, and no port has a gateway of its family"
+            ),
         );
     };
     let port = node.config().ports.get(usize::from(hop.port));
@@ -208,20 +213,28 @@ fn next_hop(entry: &BackendEntry, tables: &Tables, index: u32, bench: &Bench, st
         true => format!("{address} itself, on the link of port \"{port}\""),
         false => format!("gateway {}, by port \"{port}\": {address} is on no link", hop.address),
     };
+    let asks = if address.is_ipv4() { "ARP" } else { "neighbour discovery" };
     let known = node.neighbours().iter().find(|(other, _, _)| *other == hop);
     let link = match known {
         Some((_, NeighbourState::Static, Some(mac))) => {
             format!("{mac}, from the port's neighbors in the configuration")
         }
-        Some((_, _, Some(mac))) => format!("{mac}, learned by ARP"),
-        _ => "not known: no neighbor of the port is configured for it; the node asks by ARP".into(),
+        Some((_, _, Some(mac))) => format!("{mac}, learned by {asks}"),
+        _ => {
+            format!(
+                "not known: no neighbor of the port is configured for it; the node asks by {asks}"
+            )
+        }
     };
     story.step("next hop", way);
     story.more(format!("link address {link}"));
     if let Some(backend) = tables.backend(index) {
-        let mode = match backend.forwarding {
-            Forwarding::Ipip => "ipip: an outer IPv4 header is put in front",
-            Forwarding::L2dsr => "l2dsr: only the link header is rewritten",
+        let version = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        let mode = match backend.encapsulation.forwarding() {
+            Forwarding::Ipip => format!("ipip: an outer {version} header is put in front"),
+            Forwarding::Gre => format!("gre: an outer {version} and a GRE header are put in front"),
+            Forwarding::Gue => format!("gue: an outer {version} and a UDP header are put in front"),
+            Forwarding::L2dsr => "l2dsr: only the link header is rewritten".to_owned(),
         };
         story.more(format!("{mode}; IP packets of up to {} bytes fit", backend.inner_mtu));
     }
@@ -243,7 +256,7 @@ fn work(frame: Frame, parsed: &Parsed, bench: &mut Bench, story: &mut Story) {
             "verdict",
             format!(
                 "held: up to {HOLD_PER_HOP} packets wait for this next hop, each for {} s at most; \
-                 the answer to ARP lets them go",
+                 its answer lets them go",
                 HOLD_MS / 1000
             ),
         ),

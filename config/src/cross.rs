@@ -96,7 +96,10 @@ fn warn_of_shared_links(report: &mut Report<'_>, ports: &[PortEntry]) {
 
 /// Backends against the ports that lead to them.
 pub(crate) fn check_backends(report: &mut Report<'_>, pools: &[PoolEntry], ports: &[PortEntry]) {
-    let has_gateway = ports.iter().any(|entry| entry.port.gateways.iter().any(IpAddr::is_ipv4));
+    let has_gateway = |is_ipv4: bool| {
+        let mut gateways = ports.iter().flat_map(|entry| &entry.port.gateways);
+        gateways.any(|gateway| gateway.is_ipv4() == is_ipv4)
+    };
     for entry in pools {
         for (backend, &line) in entry.pool.backends.iter().zip(&entry.address_lines) {
             let address = backend.address;
@@ -122,11 +125,12 @@ pub(crate) fn check_backends(report: &mut Report<'_>, pools: &[PoolEntry], ports
                          l2dsr sends frames and does not route)"
                     ),
                 );
-            } else if !is_on_link && !has_gateway {
+            } else if !is_on_link && !has_gateway(address.is_ipv4()) {
+                let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
                 report.warning(
                     line,
                     format!(
-                        "{label} cannot be reached: it is not on-link, and no port has an IPv4 \
+                        "{label} cannot be reached: it is not on-link, and no port has an {family} \
                          gateway"
                     ),
                 );

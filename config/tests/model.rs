@@ -79,6 +79,7 @@ fn example_becomes_this_model() {
             source_entropy_v4: Some("172.16.0.0/16".parse().unwrap()),
             source_entropy_v6: Some("100::/64".parse().unwrap()),
             gue_port: 6080,
+            gue_checksum_v6: true,
             dont_fragment: false,
             outer_ttl: 64,
         },

@@ -6,19 +6,19 @@
 //! pools ([`crate::build`]), so that a learned neighbour does not cost a table build.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use conntrack::Timeouts;
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
 use dataplane::neighbour::{Neighbours, NextHop};
-use dataplane::tables::{Backend, Forwarding, MAX_HEADER, Pool, PortTable, Tables, Vip};
+use dataplane::tables::{Backend, Encapsulation, NO_ROUTE, Pool, PortTable, Tables, Vip};
 use dataplane::vip::VipLookup;
-use dataplane::wire::{EtherType, EthernetHeader, IpProtocol, Ipv4Header, MacAddress, VlanTag};
 use thiserror::Error;
 
 use crate::build::{BuiltPools, PoolBuilder};
 use crate::indices::Indices;
+use crate::outer::{self, OuterOptions, Way};
 use crate::snapshot::PoolSnapshot;
 
 /// The node's own side, which snapshots do not change.
@@ -27,22 +27,9 @@ pub struct NodeLinks {
     /// By port index.
     pub ports: Vec<PortTable>,
     /// By port index: next hops for what is not on-link, in order of preference.
-    pub gateways: Vec<Vec<Ipv4Addr>>,
+    pub gateways: Vec<Vec<IpAddr>>,
     /// How outer headers look.
     pub outer: OuterOptions,
-}
-
-/// How outer headers look.
-#[derive(Clone, Copy, Debug)]
-pub struct OuterOptions {
-    /// Outer source; `None`: the port's own address.
-    pub source: Option<Ipv4Addr>,
-    /// Prefix and its length from which flows draw the outer source.
-    pub entropy: Option<(Ipv4Addr, u8)>,
-    /// DF in the outer header.
-    pub dont_fragment: bool,
-    /// TTL of the outer header.
-    pub time_to_live: u8,
 }
 
 /// Why no tables could be built; the old ones stay in force.
@@ -240,13 +227,19 @@ impl Assembler {
                 let Some(index) = indices.index(&key) else { continue };
                 let Some(place) = table.get_mut(index as usize) else { continue };
                 place.state = backend.state;
-                place.forwarding = snapshot.settings.forwarding;
-                let IpAddr::V4(address) = backend.address else { continue };
+                let address = backend.address;
+                let encapsulation = Encapsulation::of(snapshot.settings.forwarding, address);
+                place.encapsulation = encapsulation;
                 let Some(hop) = self.links.next_hop(address, neighbours) else { continue };
+                let Some(port) = self.links.ports.get(usize::from(hop.port)) else { continue };
+                let way = Way { port, hop, mac: neighbours.mac(hop), address };
+                if outer::write(&self.links.outer, encapsulation, &way, place).is_none() {
+                    place.next_hop = NO_ROUTE;
+                    continue;
+                }
                 let numbers = hop_numbers.len() as u32;
                 place.next_hop = *hop_numbers.entry(hop).or_insert(numbers);
                 next_hops.push(hop);
-                self.links.write_header(place, hop, address, neighbours.mac(hop));
             }
         }
         table.into_boxed_slice()
@@ -255,79 +248,17 @@ impl Assembler {
 
 impl NodeLinks {
     /// Where a packet to `address` goes first: itself where it is on-link, else the first
-    /// gateway that answers, else the first there is.
-    pub fn next_hop(&self, address: Ipv4Addr, neighbours: &Neighbours) -> Option<NextHop> {
+    /// gateway of its family that answers, else the first there is.
+    pub fn next_hop(&self, address: IpAddr, neighbours: &Neighbours) -> Option<NextHop> {
         let ports = (0u8..).zip(&self.ports);
         if let Some((port, _)) = ports.clone().find(|(_, port)| port.is_on_link(address)) {
             return Some(NextHop { port, address });
         }
+        let family = |gateway: &&IpAddr| gateway.is_ipv4() == address.is_ipv4();
         let mut gateways = (0u8..).zip(&self.gateways).flat_map(|(port, gateways)| {
-            gateways.iter().map(move |address| NextHop { port, address: *address })
+            gateways.iter().filter(family).map(move |address| NextHop { port, address: *address })
         });
         let first = gateways.clone().next();
         gateways.find(|hop| neighbours.mac(*hop).is_some()).or(first)
     }
-
-    /// Fills in everything of `place` that depends on the way to `address`.
-    fn write_header(
-        &self,
-        place: &mut Backend,
-        hop: NextHop,
-        address: Ipv4Addr,
-        mac: Option<MacAddress>,
-    ) {
-        let Some(port) = self.ports.get(usize::from(hop.port)) else { return };
-        place.port = hop.port;
-        place.reachable = mac.is_some();
-        let mut header = Vec::with_capacity(MAX_HEADER);
-        header.extend_from_slice(&mac.unwrap_or_default().0);
-        header.extend_from_slice(&port.mac.0);
-        if let Some(identifier) = port.vlan {
-            header.extend_from_slice(&EtherType::VLAN.number().to_be_bytes());
-            let tag = VlanTag::new(identifier, EtherType::IPV4);
-            header.extend_from_slice(&tag.tag_control_information.get().to_be_bytes());
-        }
-        header.extend_from_slice(&EtherType::IPV4.number().to_be_bytes());
-        debug_assert!(header.len() >= EthernetHeader::LENGTH);
-        place.link_length = header.len() as u8;
-        match place.forwarding {
-            Forwarding::L2dsr => place.inner_mtu = port.mtu,
-            Forwarding::Ipip => {
-                place.inner_mtu = port.mtu.saturating_sub(Ipv4Header::LENGTH as u16);
-                let (outer, entropy) = self.outer_header(port, hop, address);
-                place.source_entropy = entropy;
-                place.checksum_base = word_sum(zerocopy::IntoBytes::as_bytes(&outer));
-                header.extend_from_slice(zerocopy::IntoBytes::as_bytes(&outer));
-            }
-        }
-        place.header_length = header.len() as u8;
-        for (to, from) in place.header.iter_mut().zip(header) {
-            *to = from;
-        }
-    }
-
-    /// The outer header with everything that is set per packet left zero, and the bits of its
-    /// source that come from the flow.
-    fn outer_header(&self, port: &PortTable, hop: NextHop, address: Ipv4Addr) -> (Ipv4Header, u32) {
-        let (source, entropy) = match self.outer.entropy {
-            Some((prefix, length)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-                (Ipv4Addr::from(u32::from(prefix) & mask), !mask)
-            }
-            None => {
-                let own = self.outer.source.or_else(|| port.source_for(hop.address));
-                (own.unwrap_or(Ipv4Addr::UNSPECIFIED), 0)
-            }
-        };
-        let mut outer = Ipv4Header::build(source, address, IpProtocol::IPV4, 0);
-        outer.set_dont_fragment(self.outer.dont_fragment);
-        outer.time_to_live = self.outer.time_to_live;
-        outer.header_checksum = 0.into();
-        (outer, entropy)
-    }
-}
-
-/// The sum of the 16-bit words of a header of even length.
-fn word_sum(header: &[u8]) -> u32 {
-    header.chunks_exact(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum()
 }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
 use dataplane::tables::{BackendState, Forwarding, PortTable};
@@ -201,8 +201,10 @@ fn scheduler(settings: &v1::PoolSettings) -> Result<Scheduler, Refusal> {
 fn forwarding(settings: &v1::PoolSettings) -> Result<Forwarding, Refusal> {
     match v1::Forwarding::try_from(settings.forwarding) {
         Ok(v1::Forwarding::Unspecified | v1::Forwarding::Ipip) => Ok(Forwarding::Ipip),
+        Ok(v1::Forwarding::Gre) => Ok(Forwarding::Gre),
+        Ok(v1::Forwarding::Gue) => Ok(Forwarding::Gue),
         Ok(v1::Forwarding::L2dsr) => Ok(Forwarding::L2dsr),
-        Ok(other) => {
+        Ok(other @ v1::Forwarding::Nat) => {
             let text =
                 format!("settings.forwarding: {} is not in this release", other.as_str_name());
             Err(refuse(Reason::Forwarding, text))
@@ -242,34 +244,34 @@ fn backends(
             return Err(refuse(Reason::Backend, text));
         }
         let state = backend_state(entry)?;
-        let address = IpAddr::V4(address);
         entries.push(BackendEntry { id: id.clone(), address, weight: entry.weight, state });
     }
     Ok(entries)
 }
 
-fn backend_address(entry: &v1::BackendEntry) -> Result<Ipv4Addr, Refusal> {
+fn backend_address(entry: &v1::BackendEntry) -> Result<IpAddr, Refusal> {
     let refused = |what: &str| {
         let text = format!("backend \"{}\": ip \"{}\" {what}", entry.backend_id, shown(&entry.ip));
         refuse(Reason::Address, text)
     };
     match entry.ip.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => match not_unicast(address) {
+        Ok(address) => match not_unicast(address) {
             None => Ok(address),
             Some(what) => Err(refused(what)),
         },
-        Ok(IpAddr::V6(_)) => Err(refused("is IPv6, which is not in this release")),
         Err(_) => Err(refused("is not an IP address")),
     }
 }
 
 /// Why no packet can be sent to an address.
-fn not_unicast(address: Ipv4Addr) -> Option<&'static str> {
+fn not_unicast(address: IpAddr) -> Option<&'static str> {
     match address {
-        address if address.octets()[0] == 0 => Some("is unspecified"),
-        address if address.is_loopback() => Some("is loopback"),
-        address if address.is_multicast() => Some("is multicast"),
-        address if address.octets()[0] >= 240 => Some("is reserved"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("is unspecified"),
+        _ if address.is_unspecified() => Some("is unspecified"),
+        _ if address.is_loopback() => Some("is loopback"),
+        _ if address.is_multicast() => Some("is multicast"),
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => Some("is reserved"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is IPv4-mapped"),
         _ => None,
     }
 }

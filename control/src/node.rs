@@ -5,21 +5,21 @@
 //! when the operator says so. Time is passed in, so `replay` drives it with a capture's time.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use config::Config;
 use dataplane::counters::WorkerCounters;
 use dataplane::link::{Command, WorkerLink};
 use dataplane::neighbour::{Neighbours, NextHop, Probe};
 use dataplane::publish::{Publisher, Reader};
 use dataplane::tables::{PortTable, Tables};
-use dataplane::wire::{ArpPacket, EtherType, MacAddress, VlanTag};
+use dataplane::wire::{MacAddress, ndp};
 use thiserror::Error;
-use zerocopy::IntoBytes;
 
-use crate::assemble::{AssembleError, Assembled, Assembler, NodeLinks, OuterOptions};
+use crate::ask;
+use crate::assemble::{AssembleError, Assembled, Assembler, NodeLinks};
+use crate::outer::OuterOptions;
 use crate::overrides::Overrides;
 use crate::prepare::{InstallError, Preparation, Prepared};
 use crate::probe::Probes;
@@ -218,7 +218,7 @@ impl Node {
             // Bounded: at most what fitted the queue when we came.
             for _ in 0..worker.link.seen.len() {
                 let Some(seen) = worker.link.seen.pop() else { break };
-                changed |= self.neighbours.observe(seen.hop, seen.mac, now_ms);
+                changed |= self.neighbours.observe(seen.hop, seen.heard, now_ms);
             }
         }
         let mut probes: Vec<Probe> = Vec::new();
@@ -314,9 +314,10 @@ impl Node {
         self.publisher.publish(assembled.tables);
     }
 
-    /// Has the first worker send an ARP request.
+    /// Has the first worker ask for a next hop.
     fn send(&mut self, probe: Probe) {
-        let Some(frame) = arp_request(self.assembler.links(), probe) else { return };
+        let port = self.assembler.links().ports.get(usize::from(probe.hop.port));
+        let Some(frame) = port.and_then(|port| ask::frame(port, probe)) else { return };
         let Some(worker) = self.workers.first() else { return };
         let command = Command::Transmit { port: probe.hop.port, frame };
         if worker.link.commands.push(command).is_err() {
@@ -337,7 +338,7 @@ impl Node {
         }
         // A backend that does not answer is that backend's problem, unless all are silent; a
         // gateway that backends are behind is the node's.
-        let hops: Vec<(Ipv4Addr, NextHop)> = self.backend_hops();
+        let hops: Vec<(IpAddr, NextHop)> = self.backend_hops();
         let known = |hop: &NextHop| self.neighbours.mac(*hop).is_some();
         for (hop, state, _) in self.neighbours.iter().filter(|(hop, _, _)| !known(hop)) {
             if hops.iter().any(|(backend, used)| *used == hop && *backend != hop.address) {
@@ -351,14 +352,13 @@ impl Node {
     }
 
     /// Addresses of all backends, each with the next hop it is reached through.
-    fn backend_hops(&self) -> Vec<(Ipv4Addr, NextHop)> {
+    fn backend_hops(&self) -> Vec<(IpAddr, NextHop)> {
         let links = self.assembler.links();
         self.pools
             .iter()
             .flat_map(|pool| &pool.backends)
-            .filter_map(|backend| match backend.address {
-                IpAddr::V4(address) => Some((address, links.next_hop(address, &self.neighbours)?)),
-                IpAddr::V6(_) => None,
+            .filter_map(|backend| {
+                Some((backend.address, links.next_hop(backend.address, &self.neighbours)?))
             })
             .collect()
     }
@@ -426,9 +426,8 @@ fn static_neighbours(config: &Config) -> BTreeMap<NextHop, MacAddress> {
     let mut fixed = BTreeMap::new();
     for (port, settings) in (0u8..).zip(&config.ports) {
         for neighbour in &settings.neighbors {
-            if let IpAddr::V4(address) = neighbour.address {
-                fixed.insert(NextHop { port, address }, MacAddress(neighbour.mac.octets()));
-            }
+            let hop = NextHop { port, address: neighbour.address };
+            fixed.insert(hop, MacAddress(neighbour.mac.octets()));
         }
     }
     fixed
@@ -437,10 +436,14 @@ fn static_neighbours(config: &Config) -> BTreeMap<NextHop, MacAddress> {
 fn outer_options(config: &Config) -> OuterOptions {
     let encapsulation = &config.encapsulation;
     OuterOptions {
-        source: encapsulation.source_v4,
-        entropy: encapsulation.source_entropy_v4.map(|net| (net.addr(), net.prefix_len())),
+        source_v4: encapsulation.source_v4,
+        source_v6: encapsulation.source_v6,
+        entropy_v4: encapsulation.source_entropy_v4.map(|net| (net.addr(), net.prefix_len())),
+        entropy_v6: encapsulation.source_entropy_v6.map(|net| (net.addr(), net.prefix_len())),
         dont_fragment: encapsulation.dont_fragment,
         time_to_live: encapsulation.outer_ttl,
+        gue_port: encapsulation.gue_port,
+        gue_checksum_v6: encapsulation.gue_checksum_v6,
     }
 }
 
@@ -449,48 +452,34 @@ fn node_links(config: &Config, facts: &[PortFacts]) -> NodeLinks {
         .ports
         .iter()
         .zip(facts)
-        .map(|(port, facts)| PortTable {
-            mac: port.mac.map_or(facts.mac, |mac| MacAddress(mac.octets())),
-            any_mac: facts.any_mac && port.mac.is_none(),
-            vlan: port.vlan,
-            mtu: port.mtu,
-            addresses: port
-                .addresses
-                .iter()
-                .filter_map(|net| match net {
-                    config::IpNet::V4(net) => Some((net.addr(), net.prefix_len())),
-                    config::IpNet::V6(_) => None,
-                })
-                .collect(),
+        .map(|(port, facts)| {
+            let mac = port.mac.map_or(facts.mac, |mac| MacAddress(mac.octets()));
+            PortTable {
+                mac,
+                any_mac: facts.any_mac && port.mac.is_none(),
+                vlan: port.vlan,
+                mtu: port.mtu,
+                addresses: addresses(port, mac),
+            }
         })
         .collect();
-    let v4 = |address: &IpAddr| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    };
-    let gateways =
-        config.ports.iter().map(|port| port.gateways.iter().filter_map(v4).collect()).collect();
+    let gateways = config.ports.iter().map(|port| port.gateways.clone()).collect();
     NodeLinks { ports, gateways, outer: outer_options(config) }
 }
 
-/// The whole frame of an ARP request.
-fn arp_request(
-    links: &NodeLinks,
-    probe: Probe,
-) -> Option<ArrayVec<u8, { dataplane::link::CONTROL_FRAME }>> {
-    let port = links.ports.get(usize::from(probe.hop.port))?;
-    let source = port.source_for(probe.hop.address)?;
-    let body = ArpPacket::build_request(port.mac, source, probe.hop.address);
-    let mut frame = ArrayVec::new();
-    let destination = probe.directly.unwrap_or(MacAddress::BROADCAST);
-    frame.try_extend_from_slice(&destination.0).ok()?;
-    frame.try_extend_from_slice(&port.mac.0).ok()?;
-    if let Some(identifier) = port.vlan {
-        frame.try_extend_from_slice(EtherType::VLAN.as_bytes()).ok()?;
-        frame.try_extend_from_slice(VlanTag::new(identifier, EtherType::ARP).as_bytes()).ok()?;
-    } else {
-        frame.try_extend_from_slice(EtherType::ARP.as_bytes()).ok()?;
+/// A port's own addresses. One that speaks IPv6 has a link-local address, too (RFC 4291 section
+/// 2.1): to speak from to a gateway that has no other.
+fn addresses(port: &config::Port, mac: MacAddress) -> Vec<(IpAddr, u8)> {
+    let mut addresses: Vec<(IpAddr, u8)> =
+        port.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect();
+    let v6 = || port.addresses.iter().map(|net| net.addr()).chain(port.gateways.iter().copied());
+    let local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let has_one = port.addresses.iter().any(|net| local(net.addr()));
+    if v6().any(|address| address.is_ipv6()) && !has_one {
+        addresses.push((ndp::link_local(mac).into(), LINK_LOCAL_PREFIX));
     }
-    frame.try_extend_from_slice(body.as_bytes()).ok()?;
-    Some(frame)
+    addresses
 }
+
+/// fe80::/10 is on every link (RFC 4861 section 2.1).
+const LINK_LOCAL_PREFIX: u8 = 10;

@@ -16,7 +16,7 @@
 pub mod schedule;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use dataplane::link::Command;
@@ -114,12 +114,15 @@ fn targets<'a>(
         let vips: Arc<[SocketAddrV4]> = pool.vips.iter().filter_map(place_to_ask).collect();
         for backend in &pool.backends {
             let asked = !matches!(backend.state, BackendState::Evicted | BackendState::Gone);
-            let IpAddr::V4(address) = backend.address else { continue };
             let index = assembler.backend_index(&pool.pool_id, &backend.id).filter(|_| asked);
             let Some(index) = index else { continue };
             let Some(record) = tables.backend(index) else { continue };
             let port = tables.ports.get(usize::from(record.port));
-            let Some(node) = port.and_then(|port| port.source_for(address)) else { continue };
+            // Probes are IPv4 inside, whatever is outside.
+            let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            let near = if backend.address.is_ipv4() { backend.address } else { any };
+            let node = port.and_then(|port| port.source_for(near));
+            let Some(IpAddr::V4(node)) = node else { continue };
             targets.push(Target {
                 key: Key { index, generation: record.generation },
                 node,

@@ -154,6 +154,8 @@ fn settings(pool: &config::Pool) -> PoolSettings {
         },
         forwarding: match pool.forwarding {
             config::Forwarding::Ipip => Forwarding::Ipip,
+            config::Forwarding::Gre => Forwarding::Gre,
+            config::Forwarding::Gue => Forwarding::Gue,
             config::Forwarding::L2dsr => Forwarding::L2dsr,
         },
         hash_secret: *pool.hash_secret.bytes(),

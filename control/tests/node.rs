@@ -1,6 +1,6 @@
 //! The control side of a node, with workers over ports in memory and time passed in.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use config::Config;
 use conntrack::Table;
@@ -100,7 +100,7 @@ fn the_gateway_is_asked_for_and_its_answer_makes_the_node_ready() {
     assert!(round(&mut node, &mut worker, 10).is_empty());
     assert_eq!(node.not_ready(), Vec::<String>::new());
     let (hop, _, mac) = node.neighbours().iter().next().unwrap();
-    assert_eq!((hop.address, mac), (Ipv4Addr::new(192, 0, 2, 1), Some(GATEWAY_MAC)));
+    assert_eq!((hop.address, mac), (IpAddr::from([192, 0, 2, 1]), Some(GATEWAY_MAC)));
 }
 
 #[test]

@@ -1,13 +1,19 @@
-//! Packets that the node answers itself: ARP requests, pings, and stragglers of evicted backends.
+//! Packets that the node answers itself: ARP requests and neighbour solicitations, pings, and
+//! stragglers of evicted backends.
 //!
 //! Each answer is made in the buffer of the question and goes back the way it came: to the
 //! station that sent the frame, with the tags it carried. All are rate-limited per worker,
 //! because each is a packet sent at a stranger's wish.
 
+mod ipv6;
+
+use std::net::IpAddr;
+
+use conntrack::Family;
 use zerocopy::byteorder::network_endian::U16;
 
 use crate::buffer::Buffer;
-use crate::neighbour::NextHop;
+use crate::neighbour::{Heard, NextHop};
 use crate::parse::Parsed;
 use crate::tables::{PortTable, Tables};
 use crate::verdict::DropReason;
@@ -57,6 +63,7 @@ impl RateLimit {
 pub struct AnswerLimits {
     echo: RateLimit,
     arp: RateLimit,
+    ndp: RateLimit,
     reset: RateLimit,
 }
 
@@ -64,6 +71,8 @@ pub struct AnswerLimits {
 pub const ECHO_PER_SECOND: u32 = 10_000;
 /// ARP replies a worker sends in a second.
 pub const ARP_PER_SECOND: u32 = 1_000;
+/// Neighbour advertisements a worker sends in a second.
+pub const NDP_PER_SECOND: u32 = 1_000;
 /// Resets a worker sends in a second.
 pub const RESET_PER_SECOND: u32 = 10_000;
 
@@ -72,14 +81,15 @@ impl Default for AnswerLimits {
         Self {
             echo: RateLimit::new(ECHO_PER_SECOND),
             arp: RateLimit::new(ARP_PER_SECOND),
+            ndp: RateLimit::new(NDP_PER_SECOND),
             reset: RateLimit::new(RESET_PER_SECOND),
         }
     }
 }
 
-/// What came of an ARP packet.
+/// What came of a packet of ARP or neighbour discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArpAnswer {
+pub enum LinkAnswer {
     /// The buffer holds the reply.
     Reply,
     /// Read, and nothing to say.
@@ -96,6 +106,11 @@ fn turn_around(frame: &mut [u8], mac: MacAddress) {
     }
 }
 
+/// Whether the node answers for `address` on the link of `port` because it is a VIP there.
+fn is_vip_of_link(address: IpAddr, port: &PortTable, tables: &Tables) -> bool {
+    port.is_on_link(address) && tables.lookup.contains_address(address_bits(address))
+}
+
 /// Answers or notes an ARP packet that came in at `port_index`. The node answers for its own
 /// addresses and for VIPs of the link's subnet; `seen` hears who spoke.
 pub fn arp<B: Buffer>(
@@ -105,34 +120,33 @@ pub fn arp<B: Buffer>(
     port_index: u8,
     limits: &mut AnswerLimits,
     now_ms: u32,
-    seen: impl FnOnce(NextHop, MacAddress),
-) -> ArpAnswer {
+    seen: impl FnOnce(NextHop, Heard),
+) -> LinkAnswer {
     let link_length = usize::from(parsed.link_length);
     let Some(port) = tables.ports.get(usize::from(port_index)) else {
-        return ArpAnswer::Drop(DropReason::BadArp);
+        return LinkAnswer::Drop(DropReason::BadArp);
     };
     let body = packet.data().get(link_length..).unwrap_or_default();
     let Some((arp, _)) = ArpPacket::parse(body) else {
-        return ArpAnswer::Drop(DropReason::BadArp);
+        return LinkAnswer::Drop(DropReason::BadArp);
     };
-    let Ok(operation) = arp.validate() else { return ArpAnswer::Drop(DropReason::BadArp) };
-    let sender = arp.sender_address();
+    let Ok(operation) = arp.validate() else { return LinkAnswer::Drop(DropReason::BadArp) };
+    let sender = IpAddr::V4(arp.sender_address());
     // RFC 826, "packet reception": the sender's mapping is merged before the operation is looked
     // at. Only wanted next hops are (see `neighbour`).
     if port.is_on_link(sender) && !port.owns(sender) {
-        seen(NextHop { port: port_index, address: sender }, arp.sender_hardware_address);
+        let heard = Heard::arp(arp.sender_hardware_address);
+        seen(NextHop { port: port_index, address: sender }, heard);
     }
     if operation == ArpOperation::Reply {
-        return ArpAnswer::Noted;
+        return LinkAnswer::Noted;
     }
-    let target = arp.target_address();
-    let vip =
-        || port.is_on_link(target) && tables.lookup.contains_address(address_bits(target.into()));
-    if !port.owns(target) && !vip() {
-        return ArpAnswer::Drop(DropReason::ForeignArp);
+    let target = IpAddr::V4(arp.target_address());
+    if !port.owns(target) && !is_vip_of_link(target, port, tables) {
+        return LinkAnswer::Drop(DropReason::ForeignArp);
     }
     if !limits.arp.allow(now_ms) {
-        return ArpAnswer::Drop(DropReason::ArpRateLimited);
+        return LinkAnswer::Drop(DropReason::ArpRateLimited);
     }
     let reply = ArpPacket::build_reply(arp, port.mac);
     packet.truncate(link_length + ArpPacket::LENGTH);
@@ -141,11 +155,15 @@ pub fn arp<B: Buffer>(
     match frame.get_mut(link_length..).and_then(ArpPacket::parse_mut) {
         Some((body, _)) => {
             *body = reply;
-            ArpAnswer::Reply
+            LinkAnswer::Reply
         }
-        None => ArpAnswer::Drop(DropReason::BadArp),
+        None => LinkAnswer::Drop(DropReason::BadArp),
     }
 }
+
+/// Answers or notes a message of neighbour discovery that came in at `port_index`; whom for, as
+/// [`arp`] does.
+pub use ipv6::ndp;
 
 /// Answers an echo request to a VIP or to the node.
 ///
@@ -158,6 +176,9 @@ pub fn echo<B: Buffer>(
     limits: &mut AnswerLimits,
     now_ms: u32,
 ) -> Result<(), DropReason> {
+    if parsed.key.family() == Family::V6 {
+        return ipv6::echo(packet, parsed, port, limits, now_ms);
+    }
     let link_length = usize::from(parsed.link_length);
     let header_length = usize::from(parsed.header_length);
     packet.truncate(link_length + usize::from(parsed.ip_length));
@@ -206,21 +227,16 @@ pub fn reset<B: Buffer>(
     limits: &mut AnswerLimits,
     now_ms: u32,
 ) -> Result<(), DropReason> {
+    if parsed.key.family() == Family::V6 {
+        return ipv6::reset(packet, parsed, port, limits, now_ms);
+    }
     let link_length = usize::from(parsed.link_length);
     let header_length = usize::from(parsed.header_length);
     let datagram = packet.data().get(link_length..).ok_or(DropReason::BadTcpHeader)?;
     let (ip, _) = Ipv4Header::parse(datagram).ok_or(DropReason::BadTcpHeader)?;
     let segment = datagram.get(header_length..).ok_or(DropReason::BadTcpHeader)?;
     let (tcp, _) = TcpHeader::parse(segment).ok_or(DropReason::BadTcpHeader)?;
-    let payload = usize::from(parsed.ip_length)
-        .saturating_sub(header_length)
-        .saturating_sub(tcp.header_length());
-    let Some(mut tcp) = TcpHeader::build_reset(tcp, payload as u32) else {
-        return Err(DropReason::BackendEvicted);
-    };
-    if !limits.reset.allow(now_ms) {
-        return Err(DropReason::ResetRateLimited);
-    }
+    let mut tcp = due_reset(tcp, parsed, limits, now_ms)?;
     let (vip, client) = (ip.destination_address(), ip.source_address());
     let length = TcpHeader::LENGTH as u16;
     let sum = checksum::pseudo_header_v4(vip, client, IpProtocol::TCP, length);
@@ -236,6 +252,22 @@ pub fn reset<B: Buffer>(
     let (tcp_place, _) = TcpHeader::parse_mut(rest).ok_or(DropReason::BadTcpHeader)?;
     *tcp_place = tcp;
     Ok(())
+}
+
+/// The reset that answers `tcp`, without a checksum, if it is to be sent.
+fn due_reset(
+    tcp: &TcpHeader,
+    parsed: &Parsed,
+    limits: &mut AnswerLimits,
+    now_ms: u32,
+) -> Result<TcpHeader, DropReason> {
+    let payload = usize::from(parsed.ip_length)
+        .saturating_sub(usize::from(parsed.header_length))
+        .saturating_sub(tcp.header_length());
+    let Some(reset) = TcpHeader::build_reset(tcp, payload as u32) else {
+        return Err(DropReason::BackendEvicted);
+    };
+    if limits.reset.allow(now_ms) { Ok(reset) } else { Err(DropReason::ResetRateLimited) }
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use crate::vip::address_bits;
 pub enum Class {
     /// A flow of the VIP with this index.
     Vip(u32),
-    /// An ICMP message to a VIP's or the node's own address.
+    /// An ICMP or ICMPv6 message to a VIP's or the node's own address.
     Icmp,
+    /// Neighbour discovery.
+    Ndp,
     /// ARP.
     Arp,
     /// The node's own kernel.
@@ -33,6 +35,7 @@ pub fn classify(parsed: &Parsed, tables: &Tables) -> Class {
             }
         }
         Kind::Arp => Class::Arp,
+        Kind::Ndp => Class::Ndp,
         Kind::Icmp => {
             let destination = parsed.key.destination();
             let ours = tables.lookup.contains_address(address_bits(destination))

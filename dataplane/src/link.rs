@@ -1,8 +1,9 @@
 //! What a worker and the control thread tell each other, over bounded lock-free queues.
 //!
-//! Tables go by [`crate::publish`], counters by [`crate::counters`]; here is the rest: ARP
-//! packets seen and answers to probes (up), frames to send, probes and flows to show (down). A
-//! full queue loses the message and counts it; both sides repeat what matters.
+//! Tables go by [`crate::publish`], counters by [`crate::counters`]; here is the rest: neighbours
+//! seen (by ARP and neighbour discovery) and answers to probes (up), frames to send, probes and
+//! flows to show (down). A full queue loses the message and counts it; both sides repeat what
+//! matters.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,20 +11,19 @@ use arrayvec::ArrayVec;
 use conntrack::Entry;
 use crossbeam_queue::ArrayQueue;
 
-use crate::neighbour::NextHop;
+use crate::neighbour::{Heard, NextHop};
 use crate::probe::{Cookies, ProbePacket, ProbeReply};
-use crate::wire::ethernet::MacAddress;
 
-/// Longest frame the control thread has sent: an ARP request with a tag.
-pub const CONTROL_FRAME: usize = 64;
+/// Longest frame the control thread has sent: a neighbour solicitation with a tag, 90 bytes.
+pub const CONTROL_FRAME: usize = 96;
 
 /// From a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeighbourSeen {
     /// Who spoke, and on which port.
     pub hop: NextHop,
-    /// Its link address.
-    pub mac: MacAddress,
+    /// What it said.
+    pub heard: Heard,
 }
 
 /// To a worker.

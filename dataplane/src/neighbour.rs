@@ -1,13 +1,13 @@
-//! The link addresses of next hops (RFC 826), kept by the control thread.
+//! The link addresses of next hops (RFC 826, RFC 4861), kept by the control thread.
 //!
 //! The node knows beforehand whom it will talk to: its gateways and its on-link backends. Each
 //! is resolved at once, refreshed before it expires, and given up on visibly. Workers report the
-//! ARP packets they see, the control thread decides and has requests sent, and what is known
+//! packets of ARP and neighbour discovery that they see, the control thread decides and has requests sent, and what is known
 //! goes to the workers inside the next [`crate::tables::Tables`]. Pure: time comes in, probes
 //! come out.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::wire::ethernet::MacAddress;
 
@@ -17,7 +17,7 @@ pub struct NextHop {
     /// Index of the port.
     pub port: u8,
     /// The address to resolve.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// What is known of a next hop.
@@ -45,13 +45,31 @@ impl NeighbourState {
     }
 }
 
-/// An ARP request to be sent.
+/// A request to be sent: of ARP, or a neighbour solicitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// Who is asked for.
     pub hop: NextHop,
     /// The address to ask directly (a refresh); `None`: everyone on the link.
     pub directly: Option<MacAddress>,
+}
+
+/// What a packet said of a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Where it is; `None`: an answer that it is still where it was.
+    pub mac: Option<MacAddress>,
+    /// It answered: reachable both ways. Otherwise it only spoke.
+    pub answered: bool,
+    /// It may replace an address that is known.
+    pub overriding: bool,
+}
+
+impl Heard {
+    /// What any ARP packet says: RFC 826 knows no difference.
+    pub const fn arp(mac: MacAddress) -> Self {
+        Self { mac: Some(mac), answered: true, overriding: true }
+    }
 }
 
 /// How long an answer is good for, in milliseconds (RFC 4861 section 10: 30 s).
@@ -121,18 +139,34 @@ impl Neighbours {
         self.known.iter().map(|(hop, neighbour)| (*hop, neighbour.state, neighbour.mac))
     }
 
-    /// An ARP packet said that `hop` is at `mac`. Returns whether a table must be built anew.
-    pub fn observe(&mut self, hop: NextHop, mac: MacAddress, now_ms: u64) -> bool {
+    /// A packet said something of `hop`. Returns whether a table must be built anew.
+    ///
+    /// RFC 4861 section 7.2.5: what only claims an address is used, and asked about at once; what
+    /// may not override an address, and has another, is a reason to ask.
+    pub fn observe(&mut self, hop: NextHop, heard: Heard, now_ms: u64) -> bool {
         let Some(neighbour) = self.known.get_mut(&hop) else { return false };
         if neighbour.state == NeighbourState::Static {
             return false;
         }
+        let Some(mac) = heard.mac.or(neighbour.mac) else { return false };
         let changed = neighbour.mac != Some(mac);
-        neighbour.state = NeighbourState::Reachable;
+        if changed && neighbour.mac.is_some() && !heard.overriding {
+            neighbour.next_probe_ms = neighbour.next_probe_ms.min(now_ms + RETRY_MS);
+            return false;
+        }
         neighbour.mac = Some(mac);
-        neighbour.confirmed_ms = now_ms;
-        neighbour.next_probe_ms = now_ms + REFRESH_MS;
-        neighbour.unanswered = 0;
+        if heard.answered {
+            neighbour.state = NeighbourState::Reachable;
+            neighbour.confirmed_ms = now_ms;
+            neighbour.next_probe_ms = now_ms + REFRESH_MS;
+            neighbour.unanswered = 0;
+        } else if changed {
+            // As old as an answer that is to be refreshed now.
+            neighbour.state = NeighbourState::Reachable;
+            neighbour.confirmed_ms = now_ms.saturating_sub(REFRESH_MS);
+            neighbour.next_probe_ms = now_ms;
+            neighbour.unanswered = 0;
+        }
         changed
     }
 
@@ -165,10 +199,14 @@ impl Neighbours {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const HOP: NextHop = NextHop { port: 0, address: Ipv4Addr::new(192, 0, 2, 1) };
+    const HOP: NextHop = NextHop { port: 0, address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)) };
     const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+
+    const OTHER: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
 
     fn wanting(fixed: Option<MacAddress>) -> Neighbours {
         let mut neighbours = Neighbours::new();
@@ -193,8 +231,8 @@ mod tests {
     #[test]
     fn an_answer_is_refreshed_directly_before_it_expires() {
         let mut neighbours = wanting(None);
-        assert!(neighbours.observe(HOP, MAC, 0));
-        assert!(!neighbours.observe(HOP, MAC, 5));
+        assert!(neighbours.observe(HOP, Heard::arp(MAC), 0));
+        assert!(!neighbours.observe(HOP, Heard::arp(MAC), 5));
         assert!(poll(&mut neighbours, REFRESH_MS).0.is_empty());
         let probes = poll(&mut neighbours, REFRESH_MS + 5).0;
         assert_eq!(probes, [Probe { hop: HOP, directly: Some(MAC) }]);
@@ -204,7 +242,7 @@ mod tests {
     #[test]
     fn a_silent_neighbour_fails_once_its_answer_expired_and_is_asked_for_on() {
         let mut neighbours = wanting(None);
-        neighbours.observe(HOP, MAC, 0);
+        neighbours.observe(HOP, Heard::arp(MAC), 0);
         let mut failed_at = None;
         for now in (0..60_000).step_by(100) {
             if poll(&mut neighbours, now).1 {
@@ -215,21 +253,61 @@ mod tests {
         assert_eq!(failed_at, Some(REACHABLE_MS));
         assert_eq!(neighbours.mac(HOP), None);
         assert_eq!(poll(&mut neighbours, REACHABLE_MS + RETRY_FAILED_MS).0.len(), 1);
-        assert!(neighbours.observe(HOP, MAC, 40_000));
+        assert!(neighbours.observe(HOP, Heard::arp(MAC), 40_000));
     }
 
     #[test]
     fn a_static_neighbour_is_never_asked_nor_overruled() {
         let mut neighbours = wanting(Some(MAC));
         assert!(poll(&mut neighbours, 100_000).0.is_empty());
-        assert!(!neighbours.observe(HOP, MacAddress([2, 0, 0, 0, 0, 9]), 1));
+        assert!(!neighbours.observe(HOP, Heard::arp(OTHER), 1));
         assert_eq!(neighbours.mac(HOP), Some(MAC));
+    }
+
+    #[test]
+    fn a_claim_is_used_and_asked_about_at_once() {
+        let mut neighbours = wanting(None);
+        let claim = |mac| Heard { mac: Some(mac), answered: false, overriding: true };
+        assert!(neighbours.observe(HOP, claim(MAC), 100_000));
+        assert_eq!(neighbours.mac(HOP), Some(MAC));
+        let probe = Probe { hop: HOP, directly: Some(MAC) };
+        assert_eq!(poll(&mut neighbours, 100_000), (vec![probe], false));
+        // Nobody confirms it: it is given up sooner than an answer would be.
+        let failed = (100_000..200_000).step_by(100).find(|now| poll(&mut neighbours, *now).1);
+        assert!(failed.is_some_and(|at| at <= 100_000 + REACHABLE_MS - REFRESH_MS + RETRY_MS));
+    }
+
+    #[test]
+    fn what_may_not_override_makes_the_node_ask() {
+        let mut neighbours = wanting(None);
+        neighbours.observe(HOP, Heard::arp(MAC), 0);
+        let hint = Heard { mac: Some(OTHER), answered: true, overriding: false };
+        assert!(!neighbours.observe(HOP, hint, 5_000));
+        assert_eq!(neighbours.mac(HOP), Some(MAC));
+        assert_eq!(poll(&mut neighbours, 5_000 + RETRY_MS).0.len(), 1);
+        // Of one that nothing is known of, it is an answer.
+        let mut neighbours = wanting(None);
+        assert!(neighbours.observe(HOP, hint, 0));
+        assert_eq!(neighbours.mac(HOP), Some(OTHER));
+    }
+
+    #[test]
+    fn an_answer_without_an_address_confirms_the_one_there_is() {
+        let mut neighbours = wanting(None);
+        let confirmation = Heard { mac: None, answered: true, overriding: true };
+        assert!(!neighbours.observe(HOP, confirmation, 0));
+        assert_eq!(neighbours.mac(HOP), None);
+        neighbours.observe(HOP, Heard::arp(MAC), 0);
+        assert!(!neighbours.observe(HOP, confirmation, 25_000));
+        for now in (25_000..25_000 + REFRESH_MS).step_by(100) {
+            assert_eq!(poll(&mut neighbours, now), (vec![], false));
+        }
     }
 
     #[test]
     fn strangers_teach_nothing() {
         let mut neighbours = Neighbours::new();
-        assert!(!neighbours.observe(HOP, MAC, 0));
+        assert!(!neighbours.observe(HOP, Heard::arp(MAC), 0));
         assert_eq!(neighbours.mac(HOP), None);
     }
 }

@@ -1,9 +1,15 @@
 //! First stage: what kind of packet is this, and is it sound?
 //!
 //! Each packet is read once, from the view on its buffer, and every length is checked before it
-//! is used. The longest header stack accepted is Ethernet, two tags ([`MAX_TAGS`]), an IPv4
-//! header of 60 bytes and the transport's own fixed header; what lies behind is never looked at.
-//! Nothing a packet contains can panic here: there is no index and no unwrap.
+//! is used. The longest header stack accepted is Ethernet, two tags ([`MAX_TAGS`]), an IPv4 header
+//! of 60 bytes or an IPv6 header with a bounded chain of extension headers ([`ipv6_extensions`]),
+//! and the transport's own fixed header; what lies behind is never looked at. Nothing a packet
+//! contains can panic here: there is no index and no unwrap.
+//!
+//! [`ipv6_extensions`]: crate::wire::ipv6_extensions
+
+mod ipv6;
+mod transport;
 
 use std::net::Ipv4Addr;
 
@@ -14,9 +20,11 @@ use crate::tables::PortTable;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{OptionsVerdict, inspect_options};
 use crate::wire::{
-    ArpPacket, EtherType, EthernetHeader, IcmpHeader, IpProtocol, Ipv4Header, TcpHeader, UdpHeader,
-    VlanTag, checksum, martian,
+    ArpPacket, EtherType, EthernetHeader, IcmpHeader, IpProtocol, Ipv4Header, TcpHeader, VlanTag,
+    checksum, martian,
 };
+
+use transport::{Transport, transport};
 
 /// Tags a frame may carry: 802.1Q inside 802.1ad.
 pub const MAX_TAGS: usize = 2;
@@ -26,8 +34,10 @@ pub const MAX_TAGS: usize = 2;
 pub enum Kind {
     /// Belongs to a flow: TCP, UDP, or a protocol without ports (ports are 0).
     Flow,
-    /// An ICMP message, checksum verified.
+    /// An ICMP or ICMPv6 message, checksum verified.
     Icmp,
+    /// A message of neighbour discovery, checksum verified, not yet validated.
+    Ndp,
     /// An ARP packet, not yet validated.
     Arp,
     /// Unsound, or nothing the node has to do with.
@@ -43,8 +53,8 @@ pub struct Parsed {
     pub segment: Segment,
     /// Bytes before the IP (or ARP) header.
     pub link_length: u8,
-    /// Bytes of the IP header with its options.
-    pub header_length: u8,
+    /// Bytes of the IP header with its options, or with the extension headers behind it.
+    pub header_length: u16,
     /// Bytes of the IP packet; what follows is padding.
     pub ip_length: u16,
     /// Addresses, ports, protocol.
@@ -120,7 +130,7 @@ pub(crate) fn parse_common<B: Buffer>(buffer: &B, port: &PortTable) -> Option<Pa
         kind: Kind::Flow,
         segment: Segment::from_tcp_flags(frame[47]),
         link_length: EthernetHeader::LENGTH as u8,
-        header_length: Ipv4Header::LENGTH as u8,
+        header_length: Ipv4Header::LENGTH as u16,
         ip_length,
         key: FlowKey::v4(source, destination, half(34), half(36), IpProtocol::TCP.0),
     })
@@ -146,8 +156,9 @@ fn try_parse<B: Buffer>(buffer: &B, port: &PortTable) -> Result<Parsed, DropReas
     if ethertype.is_vlan() {
         (ethertype, rest) = untag(ethertype, rest, port.vlan)?;
     }
+    let mut group = false;
     if ethernet.destination != port.mac || ethernet.source.is_multicast() {
-        check_stations(ethernet, ethertype, port)?;
+        group = check_stations(ethernet, ethertype, port)?;
     }
     let link_length = (frame.len() - rest.len()) as u8;
     match ethertype {
@@ -156,7 +167,7 @@ fn try_parse<B: Buffer>(buffer: &B, port: &PortTable) -> Result<Parsed, DropReas
             Some(_) => Ok(Parsed::of(Kind::Arp, link_length)),
             None => Err(DropReason::BadArp),
         },
-        EtherType::IPV6 => Err(DropReason::Ipv6Unsupported),
+        EtherType::IPV6 => ipv6::parse(rest, link_length, group),
         _ => Err(DropReason::UnknownEthertype),
     }
 }
@@ -190,23 +201,28 @@ fn untag(
 
 /// A frame that is not from one station to the port's own address. No station sends from a group
 /// address (IEEE 802.3 section 3.2.3), and answers would go to it. ARP may be broadcast, IP may
-/// not (RFC 1122 section 3.3.6), and another station's frames are flooding by a switch.
+/// not (RFC 1122 section 3.3.6), and another station's frames are flooding by a switch. IPv6 asks
+/// for neighbours by multicast (RFC 2464 section 7): `true` for a frame that may hold such a
+/// question, and must not hold anything else.
 #[cold]
 fn check_stations(
     ethernet: &EthernetHeader,
     ethertype: EtherType,
     port: &PortTable,
-) -> Result<(), DropReason> {
+) -> Result<bool, DropReason> {
     if ethernet.source.is_multicast() {
         return Err(DropReason::MulticastSourceMac);
     }
     if ethernet.destination.is_broadcast() && ethertype == EtherType::ARP {
-        return Ok(());
+        return Ok(false);
+    }
+    if ethertype == EtherType::IPV6 && ethernet.destination.0.starts_with(&[0x33, 0x33]) {
+        return Ok(true);
     }
     if ethernet.destination.is_multicast() {
         return Err(DropReason::LinkBroadcast);
     }
-    if port.any_mac { Ok(()) } else { Err(DropReason::OtherHostMac) }
+    if port.any_mac { Ok(false) } else { Err(DropReason::OtherHostMac) }
 }
 
 #[inline(always)]
@@ -241,38 +257,22 @@ fn parse_ipv4(bytes: &[u8], link_length: u8, hint: ChecksumHint) -> Result<Parse
         return Err(DropReason::Fragment);
     }
     let mut kind = Kind::Flow;
-    let mut segment = Segment::Datagram;
-    let (source_port, destination_port) = match header.protocol {
-        IpProtocol::TCP => {
-            let (tcp, _) = TcpHeader::parse(payload).ok_or(DropReason::BadTcpHeader)?;
-            if tcp.data_offset() < 5 || tcp.header_length() > payload.len() {
-                return Err(DropReason::BadTcpHeader);
-            }
-            segment = Segment::from_tcp_flags(tcp.flags.0);
-            (tcp.source_port.get(), tcp.destination_port.get())
-        }
-        IpProtocol::UDP => {
-            let (udp, _) = UdpHeader::parse(payload).ok_or(DropReason::BadUdpHeader)?;
-            let length = usize::from(udp.length.get());
-            if length < UdpHeader::LENGTH || length > payload.len() {
-                return Err(DropReason::BadUdpLength);
-            }
-            (udp.source_port.get(), udp.destination_port.get())
-        }
+    let found = match header.protocol {
         IpProtocol::ICMP => {
             if payload.len() < IcmpHeader::LENGTH || !checksum::verify(payload) {
                 return Err(DropReason::BadIcmp);
             }
             kind = Kind::Icmp;
-            (0, 0)
+            Transport::WITHOUT_PORTS
         }
-        _ => (0, 0),
+        protocol => transport(protocol, payload)?,
     };
+    let Transport { segment, source_port, destination_port } = found;
     Ok(Parsed {
         kind,
         segment,
         link_length,
-        header_length: header_length as u8,
+        header_length: header_length as u16,
         ip_length,
         key: FlowKey::v4(source, destination, source_port, destination_port, header.protocol.0),
     })

@@ -188,7 +188,7 @@ impl ProbePacket {
             kind: Kind::Flow,
             segment: Segment::Syn,
             link_length: EthernetHeader::LENGTH as u8,
-            header_length: Ipv4Header::LENGTH as u8,
+            header_length: Ipv4Header::LENGTH as u16,
             ip_length: LENGTH as u16,
             key: FlowKey::v4(*node.ip(), *vip.ip(), node.port(), vip.port(), protocol),
         }

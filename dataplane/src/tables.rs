@@ -5,7 +5,7 @@
 //! that stay theirs across versions, so that conntrack entries and counters keep their meaning;
 //! an index whose backend is gone comes back with another generation.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use conntrack::Timeouts;
@@ -67,20 +67,70 @@ pub enum BackendState {
     Gone,
 }
 
-/// How a backend is reached.
+/// How a pool's backends are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Forwarding {
-    /// IPv4 in IPv4 (RFC 2003), the default.
+    /// IP in IP (RFC 2003, RFC 2473, RFC 4213), the default.
     Ipip,
+    /// Generic Routing Encapsulation (RFC 2784).
+    Gre,
+    /// Generic UDP Encapsulation, variant 1: IP directly in UDP.
+    Gue,
     /// The destination MAC is rewritten, the IP packet untouched.
     L2dsr,
+}
+
+/// What is put in front of a backend's packets: the pool's mode, over the IP version of the
+/// backend's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Encapsulation {
+    /// IP in IPv4.
+    Ipip4,
+    /// IP in IPv6.
+    Ipip6,
+    /// IP in GRE in IPv4.
+    Gre4,
+    /// IP in GRE in IPv6.
+    Gre6,
+    /// IP in UDP in IPv4.
+    Gue4,
+    /// IP in UDP in IPv6.
+    Gue6,
+    /// Nothing but the link header.
+    L2dsr,
+}
+
+impl Encapsulation {
+    /// What `forwarding` puts in front of packets to `backend`.
+    pub fn of(forwarding: Forwarding, backend: IpAddr) -> Self {
+        match (forwarding, backend.is_ipv4()) {
+            (Forwarding::Ipip, true) => Self::Ipip4,
+            (Forwarding::Ipip, false) => Self::Ipip6,
+            (Forwarding::Gre, true) => Self::Gre4,
+            (Forwarding::Gre, false) => Self::Gre6,
+            (Forwarding::Gue, true) => Self::Gue4,
+            (Forwarding::Gue, false) => Self::Gue6,
+            (Forwarding::L2dsr, _) => Self::L2dsr,
+        }
+    }
+
+    /// The pool's mode.
+    pub fn forwarding(self) -> Forwarding {
+        match self {
+            Self::Ipip4 | Self::Ipip6 => Forwarding::Ipip,
+            Self::Gre4 | Self::Gre6 => Forwarding::Gre,
+            Self::Gue4 | Self::Gue6 => Forwarding::Gue,
+            Self::L2dsr => Forwarding::L2dsr,
+        }
+    }
 }
 
 /// In place of a next hop: the backend is not on-link, and no gateway is configured.
 pub const NO_ROUTE: u32 = u32::MAX;
 
-/// Longest header put in front of a packet: Ethernet, two tags, an IPv6 header, eight bytes.
+/// Longest header put in front of a packet: Ethernet, two tags, an IPv6 header, a UDP header, and
+/// two bytes of room.
 pub const MAX_HEADER: usize = 72;
 
 /// A backend, with the header its packets get, ready to be copied.
@@ -89,8 +139,8 @@ pub const MAX_HEADER: usize = 72;
 pub struct Backend {
     /// Whether it may have flows.
     pub state: BackendState,
-    /// How it is reached.
-    pub forwarding: Forwarding,
+    /// What is put in front of its packets.
+    pub encapsulation: Encapsulation,
     /// The MAC address of the next hop is known and in the header.
     pub reachable: bool,
     /// Index of the port it is reached through.
@@ -99,19 +149,22 @@ pub struct Backend {
     pub generation: u16,
     /// Longest IP packet that fits the link, the outer header not counted.
     pub inner_mtu: u16,
-    /// Bits of the outer source address that come from the flow (0: none).
+    /// Bits of the outer source address, of its last 32, that come from the flow (0: none).
     pub source_entropy: u32,
-    /// Of the outer IPv4 header: the sum of its 16-bit words but for those set per packet
-    /// (DSCP and ECN, total length, identification, source), not folded.
+    /// Of an outer IPv4 header around IPv4: the sum of its 16-bit words but for those set per
+    /// packet (DSCP and ECN, total length, identification, the source's flow bits), not folded.
     pub checksum_base: u32,
     /// Bytes of `header` in use.
     pub header_length: u8,
     /// Bytes of it before the outer IP header.
     pub link_length: u8,
-    /// The link header and the outer IP header.
+    /// The link header, the outer IP header, and what stands between it and the inner packet; as
+    /// for an IPv4 packet inside, and zero what is set per packet.
     pub header: [u8; MAX_HEADER],
     /// Tells the next hops of one version of the tables apart; [`NO_ROUTE`]: there is none.
     pub next_hop: u32,
+    /// GUE over IPv6 with a UDP checksum; without, it is zero (RFC 6935).
+    pub udp_checksum: bool,
 }
 
 const _: () = assert!(size_of::<Backend>() == 128);
@@ -121,7 +174,7 @@ impl Backend {
     pub const fn gone(generation: u16) -> Self {
         Self {
             state: BackendState::Gone,
-            forwarding: Forwarding::Ipip,
+            encapsulation: Encapsulation::Ipip4,
             reachable: false,
             port: 0,
             generation,
@@ -132,6 +185,7 @@ impl Backend {
             link_length: 0,
             header: [0; MAX_HEADER],
             next_hop: NO_ROUTE,
+            udp_checksum: false,
         }
     }
 
@@ -153,32 +207,47 @@ pub struct PortTable {
     pub vlan: Option<u16>,
     /// Longest IP packet of the link, in bytes.
     pub mtu: u16,
-    /// The node's IPv4 addresses here, with their prefix lengths.
-    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// The node's addresses here, with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// Whether `address` lies in the prefix of `length` bits around `own`.
+fn shares_prefix(own: IpAddr, length: u8, address: IpAddr) -> bool {
+    let length = u32::from(length);
+    match (own, address) {
+        (IpAddr::V4(own), IpAddr::V4(address)) => {
+            let mask = u32::MAX.checked_shl(32u32.saturating_sub(length)).unwrap_or(0);
+            (u32::from(own) ^ u32::from(address)) & mask == 0
+        }
+        (IpAddr::V6(own), IpAddr::V6(address)) => {
+            let mask = u128::MAX.checked_shl(128u32.saturating_sub(length)).unwrap_or(0);
+            (u128::from(own) ^ u128::from(address)) & mask == 0
+        }
+        _ => false,
+    }
 }
 
 impl PortTable {
     /// Whether `address` is the node's own on this link.
-    pub fn owns(&self, address: Ipv4Addr) -> bool {
+    pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|(own, _)| *own == address)
     }
 
     /// Whether `address` lies in a subnet of this link.
-    pub fn is_on_link(&self, address: Ipv4Addr) -> bool {
-        self.addresses.iter().any(|(own, length)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
-            (u32::from(*own) ^ u32::from(address)) & mask == 0
-        })
+    pub fn is_on_link(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|(own, length)| shares_prefix(*own, *length, address))
     }
 
-    /// The node's address for talking to `address` on this link: one of the same subnet, else
-    /// the first.
-    pub fn source_for(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
-        let on_link = self.addresses.iter().find(|(own, length)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
-            (u32::from(*own) ^ u32::from(address)) & mask == 0
-        });
-        on_link.or(self.addresses.first()).map(|(own, _)| *own)
+    /// The node's address for talking to `address` from this link: one of the same subnet, else
+    /// the first of its family that is valid beyond the link.
+    pub fn source_for(&self, address: IpAddr) -> Option<IpAddr> {
+        let mut all = self.addresses.iter();
+        let on_link = all.clone().find(|(own, length)| shares_prefix(*own, *length, address));
+        let routed = |own: &IpAddr| match own {
+            IpAddr::V4(_) => address.is_ipv4(),
+            IpAddr::V6(own) => address.is_ipv6() && !own.is_unicast_link_local(),
+        };
+        on_link.or_else(|| all.find(|(own, _)| routed(own))).map(|(own, _)| *own)
     }
 }
 
@@ -203,9 +272,37 @@ impl Tables {
 
     /// Whether `address` is the node's own, on any link.
     pub fn owns(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(address) => self.ports.iter().any(|port| port.owns(address)),
-            IpAddr::V6(_) => false,
+        self.ports.iter().any(|port| port.owns(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::MacAddress;
+
+    #[test]
+    fn a_port_knows_its_links_and_what_to_speak_from() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let own = [("fe80::2", 10), ("2001:db8::2", 64), ("192.0.2.2", 24), ("198.18.0.2", 31)];
+        let addresses = own.map(|(own, length)| (address(own), length)).to_vec();
+        let port =
+            PortTable { mac: MacAddress::ZERO, any_mac: false, vlan: None, mtu: 1500, addresses };
+        for on_link in ["2001:db8::ffff", "fe80::1", "192.0.2.99", "198.18.0.3"] {
+            assert!(port.is_on_link(address(on_link)), "{on_link}");
+        }
+        for elsewhere in ["2001:db8:0:1::1", "192.0.3.1", "198.18.0.4", "::192.0.2.99"] {
+            assert!(!port.is_on_link(address(elsewhere)), "{elsewhere}");
+        }
+        assert!(port.owns(address("2001:db8::2")) && !port.owns(address("2001:db8::1")));
+        for (to, from) in [
+            ("2001:db8::9", "2001:db8::2"),
+            ("2001:db8:7::9", "2001:db8::2"),
+            ("fe80::9", "fe80::2"),
+            ("10.0.0.1", "192.0.2.2"),
+            ("198.18.0.3", "198.18.0.2"),
+        ] {
+            assert_eq!(port.source_for(address(to)), Some(address(from)), "to {to}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The packet that is asked about: made of the command line, and sound in every checksum.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use dataplane::tables::PortTable;
 use dataplane::wire::{
-    EtherType, EthernetHeader, IpProtocol, Ipv4Header, MacAddress, TcpFlags, TcpHeader, UdpHeader,
-    VlanTag, checksum,
+    EtherType, EthernetHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress, TcpFlags, TcpHeader,
+    UdpHeader, VlanTag, checksum,
 };
 use zerocopy::IntoBytes;
 
@@ -19,28 +19,24 @@ const SENDER: MacAddress = MacAddress([0x02, 0, 0, 0, 0xff, 0xfe]);
 /// One packet, as asked about.
 #[derive(Debug)]
 pub(super) struct Question {
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
+    source: SocketAddr,
+    /// Of the source's family.
+    destination: SocketAddr,
     /// Of TCP; `None`: UDP.
     flags: Option<TcpFlags>,
 }
 
 impl Question {
     /// # Errors
-    /// Addresses of two families, IPv6, and flags for UDP.
+    /// Addresses of two families, and flags for UDP.
     pub(super) fn from_arguments(arguments: &ExplainArguments) -> Result<Self, Failure> {
         let ExplainArguments { src, dst, .. } = arguments;
-        let (SocketAddr::V4(source), SocketAddr::V4(destination)) = (src, dst) else {
-            return Err(Failure::configuration(match (src.ip(), dst.ip()) {
-                (IpAddr::V6(_), IpAddr::V6(_)) => format!(
-                    "--src {src} --dst {dst}: this release does not forward IPv6 (expected IPv4 \
-                     addresses)"
-                ),
-                _ => format!(
-                    "--src {src} --dst {dst}: addresses of two families (expected IPv4 for both)"
-                ),
-            }));
-        };
+        if src.is_ipv4() != dst.is_ipv4() {
+            return Err(Failure::configuration(format!(
+                "--src {src} --dst {dst}: addresses of two families (expected IPv4 for both, or \
+                 IPv6)"
+            )));
+        }
         let flags = match arguments.proto {
             Protocol::Tcp if arguments.flags.is_empty() => Some(TcpFlags::SYN),
             Protocol::Tcp => {
@@ -53,16 +49,36 @@ impl Question {
                 return Err(Failure::configuration(problem));
             }
         };
-        Ok(Self { source: *source, destination: *destination, flags })
+        Ok(Self { source: *src, destination: *dst, flags })
     }
 
     /// The frame as it would arrive at `port`, with the port's tag.
     pub(super) fn frame(&self, port: &PortTable) -> Vec<u8> {
         let (protocol, mut segment) = self.segment();
-        let (source, destination) = (*self.source.ip(), *self.destination.ip());
-        let sum = checksum::pseudo_header_v4(source, destination, protocol, segment.len() as u16)
-            .add_bytes(&segment)
-            .checksum();
+        let length = segment.len() as u16;
+        let (sum, ip, version) = match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let total = Ipv4Header::LENGTH as u16 + length;
+                (
+                    checksum::pseudo_header_v4(source, destination, protocol, length),
+                    Ipv4Header::build(source, destination, protocol, total).as_bytes().to_vec(),
+                    EtherType::IPV4,
+                )
+            }
+            (source, destination) => {
+                let v6 = |address| match address {
+                    IpAddr::V4(address) => address.to_ipv6_mapped(),
+                    IpAddr::V6(address) => address,
+                };
+                let (source, destination) = (v6(source), v6(destination));
+                (
+                    checksum::pseudo_header_v6(source, destination, protocol, u32::from(length)),
+                    Ipv6Header::build(source, destination, protocol, length).as_bytes().to_vec(),
+                    EtherType::IPV6,
+                )
+            }
+        };
+        let sum = sum.add_bytes(&segment).checksum();
         match UdpHeader::parse_mut(&mut segment) {
             Some((udp, _)) if self.flags.is_none() => udp.set_computed_checksum(sum),
             _ => {
@@ -71,15 +87,13 @@ impl Question {
                 }
             }
         }
-        let length = (Ipv4Header::LENGTH + segment.len()) as u16;
-        let ip = Ipv4Header::build(source, destination, protocol, length);
-        let ethertype = if port.vlan.is_some() { EtherType::VLAN } else { EtherType::IPV4 };
+        let ethertype = if port.vlan.is_some() { EtherType::VLAN } else { version };
         let ethernet = EthernetHeader { destination: port.mac, source: SENDER, ethertype };
         let mut frame = ethernet.as_bytes().to_vec();
         if let Some(identifier) = port.vlan {
-            frame.extend_from_slice(VlanTag::new(identifier, EtherType::IPV4).as_bytes());
+            frame.extend_from_slice(VlanTag::new(identifier, version).as_bytes());
         }
-        frame.extend_from_slice(ip.as_bytes());
+        frame.extend_from_slice(&ip);
         frame.extend_from_slice(&segment);
         frame
     }

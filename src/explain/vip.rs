@@ -118,10 +118,12 @@ fn takes(matches: &VipMatch, parsed: &Parsed) -> bool {
 }
 
 fn covers(matches: &VipMatch, address: IpAddr) -> bool {
-    let (IpAddr::V4(prefix), IpAddr::V4(address)) = (matches.address, address) else {
-        return false;
+    let bits = |address| match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
+        IpAddr::V6(v6) => u128::from(v6),
     };
-    let host_bits = 32 - u32::from(matches.prefix_length.min(32));
-    let difference = u32::from(prefix) ^ u32::from(address);
-    difference.checked_shr(host_bits).unwrap_or(0) == 0
+    let kept = u32::from(matches.prefix_length);
+    let difference = bits(matches.address) ^ bits(address);
+    matches.address.is_ipv4() == address.is_ipv4()
+        && difference.checked_shr(128u32.saturating_sub(kept)).unwrap_or(0) == 0
 }

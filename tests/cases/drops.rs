@@ -26,7 +26,7 @@ fn ethernet() -> Case {
     Case::web(
         "drop-ethernet",
         "Frames that end too early, are another station's, come by broadcast or multicast, or carry \
-         something else than IPv4 and ARP.",
+         something else than IP and ARP.",
         vec![
             Sent::dropped(Vec::new(), "frame_too_short"),
             Sent::dropped(syn()[..13].to_vec(), "frame_too_short"),
@@ -35,7 +35,7 @@ fn ethernet() -> Case {
             Sent::dropped(destination([0x01, 0, 0x5e, 0, 0, 1]), "link_broadcast"),
             Sent::dropped(patched(syn(), 6, &[0x03, 0, 0, 0, 0, 1]), "multicast_source_mac"),
             Sent::dropped(patched(syn(), 6, &[0xff; 6]), "multicast_source_mac"),
-            Sent::dropped(ethertype(0x86dd), "ipv6_unsupported"),
+            Sent::dropped(ethertype(0x86dd), "bad_ip_version"),
             Sent::dropped(ethertype(0x88cc), "unknown_ethertype"),
             // An IEEE 802.3 length, as the spanning tree protocol has.
             Sent::dropped(ethertype(0x0026), "unknown_ethertype"),

@@ -1,5 +1,4 @@
-//! A node. Both address families have their place in the types, although this release refuses
-//! IPv6 VIPs and backends.
+//! A node.
 
 use super::ControllerClient;
 use crate::{HashSecret, MacAddress};
@@ -97,8 +96,7 @@ pub struct Port {
     pub mac: Option<MacAddress>,
     /// The 802.1Q tag to expect and to write, 1 to 4094.
     pub vlan: Option<u16>,
-    /// The node's own addresses here, each with the prefix that is on-link; at least one
-    /// IPv4 address.
+    /// The node's own addresses here, each with the prefix that is on-link; at least one.
     pub addresses: Vec<IpNet>,
     /// Next hops for what is not on-link; each is on-link itself.
     pub gateways: Vec<IpAddr>,
@@ -128,12 +126,14 @@ pub struct Encapsulation {
     pub source_v4: Option<Ipv4Addr>,
     /// Outer IPv6 source; `None` as for IPv4.
     pub source_v6: Option<Ipv6Addr>,
-    /// Prefix from which the flow hash draws the outer IPv4 source; no host bits set.
+    /// Prefix from which the flow hash draws the outer IPv4 source, but for GUE; no host bits set.
     pub source_entropy_v4: Option<Ipv4Net>,
     /// The same for IPv6.
     pub source_entropy_v6: Option<Ipv6Net>,
     /// UDP destination port of GUE.
     pub gue_port: u16,
+    /// Whether GUE over IPv6 has a UDP checksum.
+    pub gue_checksum_v6: bool,
     /// Whether the outer IPv4 header says "don't fragment".
     pub dont_fragment: bool,
     /// Outer TTL or hop limit, 1 to 255.
@@ -178,8 +178,12 @@ pub enum Scheduler {
 /// How packets reach a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarding {
-    /// IP in IP, RFC 2003.
+    /// IP in IP, RFC 2003 and RFC 2473.
     Ipip,
+    /// Generic Routing Encapsulation, RFC 2784.
+    Gre,
+    /// Generic UDP Encapsulation, variant 1.
+    Gue,
     /// Destination MAC rewritten; every backend is on-link.
     L2dsr,
 }
@@ -189,7 +193,7 @@ pub enum Forwarding {
 pub struct Backend {
     /// The stable name that its share of the table comes from.
     pub id: String,
-    /// Where its packets go; IPv4 in this release.
+    /// Where its packets go.
     pub address: IpAddr,
     /// Its share relative to the other backends; 0: no new flows.
     pub weight: u16,
@@ -209,7 +213,7 @@ pub enum BackendState {
 /// What clients dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vip {
-    /// One address or a prefix, no host bits set; IPv4 in this release.
+    /// One address or a prefix, no host bits set.
     pub address: IpNet,
     /// Which destination ports.
     pub port: VipPort,

@@ -75,6 +75,7 @@ pub(crate) static ENCAPSULATION: Section = Section {
         &encapsulation::DONT_FRAGMENT,
         &encapsulation::OUTER_TTL,
         &encapsulation::GUE_PORT,
+        &encapsulation::GUE_CHECKSUM_V6,
     ],
     reload: Reload::Live,
 };
@@ -183,7 +184,7 @@ pub(crate) mod port {
         Kind::Notations { what: "IP address with prefix length", example: "192.0.2.2/24" },
         Fallback::Required,
     )
-    .rule("up to 64, at least one IPv4 address");
+    .rule("1 to 64");
     pub(crate) static GATEWAYS: Key = key(
         "gateways",
         Kind::Notations { what: "IP address", example: "192.0.2.1" },
@@ -241,6 +242,8 @@ pub(crate) mod encapsulation {
     );
     pub(crate) static OUTER_TTL: Key = integer("outer_ttl", 1, 255, Fallback::Integer(64));
     pub(crate) static GUE_PORT: Key = integer("gue_port", 1, 65_535, Fallback::Integer(6080));
+    pub(crate) static GUE_CHECKSUM_V6: Key =
+        key("gue_checksum_v6", Kind::Boolean, Fallback::Boolean(true));
 }
 
 /// Keys of `[conntrack]`.
@@ -266,7 +269,7 @@ pub(crate) mod pool {
             .unit("slots");
     pub(crate) static FORWARDING: Key = key(
         "forwarding",
-        Kind::Choice { now: &["ipip", "l2dsr"], later: &["gre", "gue", "nat"] },
+        Kind::Choice { now: &["ipip", "gre", "gue", "l2dsr"], later: &["nat"] },
         Fallback::Text("ipip"),
     );
     pub(crate) static HASH_SECRET: Key = key(
@@ -288,7 +291,7 @@ pub(crate) mod backend {
         Kind::Notation { what: "IP address", example: "192.0.2.11" },
         Fallback::Required,
     )
-    .rule("IPv4, unicast");
+    .rule("unicast");
     pub(crate) static WEIGHT: Key = integer("weight", 0, 65_535, Fallback::Integer(100));
     pub(crate) static STATE: Key = key(
         "state",
@@ -305,7 +308,7 @@ pub(crate) mod vip {
         Kind::Notation { what: "IP address or prefix", example: "203.0.113.1" },
         Fallback::Required,
     )
-    .rule("IPv4, unicast, no host bits");
+    .rule("unicast, no host bits");
     pub(crate) static PORT: Key = key("port", Kind::Ports, Fallback::Required);
     pub(crate) static PROTOCOL: Key = key(
         "protocol",

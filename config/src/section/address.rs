@@ -15,6 +15,8 @@ pub(crate) fn not_unicast(address: IpAddr) -> Option<&'static str> {
         Some("is in 0.0.0.0/8, \"this network\"")
     } else if matches!(address, IpAddr::V4(v4) if v4.octets()[0] >= 240) {
         Some("is in 240.0.0.0/4, reserved")
+    } else if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        Some("is IPv4-mapped, which is never on the wire")
     } else {
         None
     }
@@ -51,6 +53,7 @@ mod tests {
             assert!(not_unicast(address.parse().unwrap()).is_some(), "{address}");
         }
         assert!(not_unicast("255.255.255.255".parse().unwrap()).is_some());
+        assert!(not_unicast("::ffff:192.0.2.1".parse().unwrap()).is_some());
     }
 
     #[test]

@@ -25,12 +25,14 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<Encapsulation, Reported
     };
     let outer_ttl = reader.integer(&keys::OUTER_TTL);
     let gue_port = reader.integer(&keys::GUE_PORT);
+    let gue_checksum_v6 = reader.boolean(&keys::GUE_CHECKSUM_V6);
     Ok(Encapsulation {
         source_v4: source_v4?,
         source_v6: source_v6?,
         source_entropy_v4: entropy_v4?,
         source_entropy_v6: entropy_v6?,
         gue_port: gue_port?,
+        gue_checksum_v6: gue_checksum_v6?,
         dont_fragment: dont_fragment?,
         outer_ttl: outer_ttl?,
     })

@@ -24,8 +24,15 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PoolEntry, Reported> {
     let scheduler = reader
         .choice(&keys::SCHEDULER, &[("maglev", Scheduler::Maglev), ("ring", Scheduler::Ring)]);
     let table_size = read_table_size(&mut reader);
-    let forwarding = reader
-        .choice(&keys::FORWARDING, &[("ipip", Forwarding::Ipip), ("l2dsr", Forwarding::L2dsr)]);
+    let forwarding = reader.choice(
+        &keys::FORWARDING,
+        &[
+            ("ipip", Forwarding::Ipip),
+            ("gre", Forwarding::Gre),
+            ("gue", Forwarding::Gue),
+            ("l2dsr", Forwarding::L2dsr),
+        ],
+    );
     let hash_secret = read_hash_secret(&mut reader, id.as_deref().ok());
     let drain = reader.seconds(&keys::DRAIN_SECONDS);
     let backends = read_backends(&mut reader);
@@ -121,9 +128,6 @@ fn read_backend_address(reader: &mut Reader<'_, '_>) -> Result<IpAddr, Reported>
     let address: IpAddr = reader.notation(key)?;
     if let Some(what) = not_unicast(address) {
         return Err(reader.fault(key, what, "the address of one machine"));
-    }
-    if address.is_ipv6() {
-        return Err(reader.fault(key, "is not supported in this release", "an IPv4 address"));
     }
     Ok(address)
 }

@@ -131,8 +131,8 @@ fn read_addresses(reader: &mut Reader<'_, '_>) -> Result<Vec<IpNet>, Reported> {
             reported = Some(reader.item_fault(key, index, "is there twice", "each address once"));
         }
     }
-    if !addresses.iter().any(|net| net.addr().is_ipv4()) {
-        reported = Some(reader.fault(key, "holds no IPv4 address", "at least one"));
+    if addresses.is_empty() {
+        reported = Some(reader.fault(key, "holds no address", "at least one"));
     }
     reported.map_or(Ok(addresses), Err)
 }

@@ -44,10 +44,6 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<VipEntry, Reported> {
 fn read_address(reader: &mut Reader<'_, '_>) -> Result<IpNet, Reported> {
     let key = &keys::ADDRESS;
     let AddressOrPrefix(net) = reader.notation(key)?;
-    if net.addr().is_ipv6() {
-        let expected = "an IPv4 address or prefix";
-        return Err(reader.fault(key, "is not supported in this release", expected));
-    }
     if net.addr() != net.network() {
         let expected = format!("\"{}\" or one address", net.trunc());
         return Err(reader.fault(key, "has host bits set", &expected));

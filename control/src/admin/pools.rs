@@ -232,8 +232,7 @@ impl<'a> Shares<'a> {
 type Known = BTreeMap<NextHop, (NeighbourState, Option<MacAddress>)>;
 
 fn next_hop(node: &Node, known: &Known, backend: &BackendEntry) -> Option<Hop> {
-    let IpAddr::V4(address) = backend.address else { return None };
-    let hop = node.assembler().links().next_hop(address, node.neighbours())?;
+    let hop = node.assembler().links().next_hop(backend.address, node.neighbours())?;
     let (state, mac) = known.get(&hop).copied().unwrap_or((NeighbourState::Incomplete, None));
     Some(Hop {
         port: port_name(node, hop.port),
@@ -259,6 +258,8 @@ fn scheduler(pool: &PoolSnapshot) -> (&'static str, Option<u32>) {
 fn forwarding(pool: &PoolSnapshot) -> &'static str {
     match pool.settings.forwarding {
         Forwarding::Ipip => "ipip",
+        Forwarding::Gre => "gre",
+        Forwarding::Gue => "gue",
         Forwarding::L2dsr => "l2dsr",
     }
 }

@@ -1,6 +1,6 @@
 //! One VIP of a snapshot.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use conntrack::{State, Timeouts};
 use dataplane::vip::{VipMatch, VipPorts, VipProtocol};
@@ -12,12 +12,7 @@ use crate::snapshot::VipBinding;
 /// Checks a VIP and its idle times.
 pub(super) fn binding(vip: &v1::Vip) -> Result<VipBinding, Refusal> {
     let (address, prefix_length) = prefix(vip)?;
-    let matches = VipMatch {
-        address: IpAddr::V4(address),
-        prefix_length,
-        ports: ports(vip)?,
-        protocol: protocol(vip)?,
-    };
+    let matches = VipMatch { address, prefix_length, ports: ports(vip)?, protocol: protocol(vip)? };
     let mut timeouts = Timeouts::default();
     let times = [
         ("syn_received_seconds", vip.syn_received_seconds, State::SynReceived),
@@ -35,21 +30,29 @@ pub(super) fn binding(vip: &v1::Vip) -> Result<VipBinding, Refusal> {
     Ok(VipBinding { matches, timeouts })
 }
 
-/// `203.0.113.1`, or `203.0.113.0/28` without host bits.
-fn prefix(vip: &v1::Vip) -> Result<(Ipv4Addr, u8), Refusal> {
+/// `203.0.113.1`, `2001:db8::1`, or a prefix without host bits: `203.0.113.0/28`.
+fn prefix(vip: &v1::Vip) -> Result<(IpAddr, u8), Refusal> {
     let refused =
         |what: &str| refuse(Reason::Vip, format!("vip address \"{}\" {what}", shown(&vip.address)));
-    let (address, length) = vip.address.split_once('/').unwrap_or((&vip.address, "32"));
-    let plain = length.bytes().all(|byte| byte.is_ascii_digit());
-    let length = length.parse::<u8>().ok().filter(|length| plain && *length <= 32);
-    let length = length.ok_or_else(|| refused("has no prefix length of 0 to 32"))?;
-    let address = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => address,
-        Ok(IpAddr::V6(_)) => return Err(refused("is IPv6, which is not in this release")),
-        Err(_) => return Err(refused("is not an address or a prefix")),
+    let (address, length) = match vip.address.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (vip.address.as_str(), None),
     };
-    let host_bits = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-    if u32::from(address) & host_bits != 0 {
+    let address: IpAddr = address.parse().map_err(|_| refused("is not an address or a prefix"))?;
+    let (longest, bits) = match address {
+        IpAddr::V4(v4) => (32, u128::from(u32::from(v4)) << 96),
+        IpAddr::V6(v6) => (128, u128::from(v6)),
+    };
+    let length = match length {
+        None => Some(longest),
+        Some(text) => text
+            .parse::<u8>()
+            .ok()
+            .filter(|length| text.bytes().all(|byte| byte.is_ascii_digit()) && *length <= longest),
+    };
+    let length =
+        length.ok_or_else(|| refused(&format!("has no prefix length of 0 to {longest}")))?;
+    if bits & u128::MAX.checked_shr(u32::from(length)).unwrap_or(0) != 0 {
         return Err(refused("has host bits set"));
     }
     Ok((address, length))

@@ -84,8 +84,8 @@ fn everything_that_is_wrong_is_refused_with_its_reason() {
         (Reason::Settings, "drain_seconds: 86401", |m| settings(m).drain_seconds = 86_401),
         (Reason::Scheduler, "WRR is not", |m| settings(m).scheduler = v1::Scheduler::Wrr.into()),
         (Reason::Scheduler, "77 is unknown", |m| settings(m).scheduler = 77),
-        (Reason::Forwarding, "GUE is not", |m| {
-            settings(m).forwarding = v1::Forwarding::Gue.into();
+        (Reason::Forwarding, "NAT is not", |m| {
+            settings(m).forwarding = v1::Forwarding::Nat.into();
         }),
         (Reason::Forwarding, "-1 is unknown", |m| settings(m).forwarding = -1),
         (Reason::Name, "backend_id is empty", |m| m.backends[0].backend_id.clear()),
@@ -100,13 +100,17 @@ fn everything_that_is_wrong_is_refused_with_its_reason() {
             m.backends[0].state = v1::BackendState::Evicted.into();
         }),
         (Reason::Address, "is not an IP", |m| m.backends[0].ip = "host-1".to_owned()),
-        (Reason::Address, "is IPv6", |m| m.backends[0].ip = "2001:db8::1".to_owned()),
+        (Reason::Address, "is multicast", |m| m.backends[0].ip = "ff02::1".to_owned()),
+        (Reason::Address, "is loopback", |m| m.backends[0].ip = "::1".to_owned()),
+        (Reason::Address, "is unspecified", |m| m.backends[0].ip = "::".to_owned()),
+        (Reason::Address, "is IPv4-mapped", |m| m.backends[0].ip = "::ffff:10.0.0.1".to_owned()),
         (Reason::Address, "is multicast", |m| m.backends[0].ip = "224.0.0.1".to_owned()),
         (Reason::Address, "is loopback", |m| m.backends[0].ip = "127.0.0.1".to_owned()),
         (Reason::Address, "is unspecified", |m| m.backends[0].ip = "0.0.0.0".to_owned()),
         (Reason::Address, "is reserved", |m| m.backends[0].ip = "255.255.255.255".to_owned()),
         (Reason::Vip, "is not an address", |m| m.vips[0].address = "vip".to_owned()),
-        (Reason::Vip, "is IPv6", |m| m.vips[0].address = "2001:db8::1".to_owned()),
+        (Reason::Vip, "host bits", |m| m.vips[0].address = "2001:db8::1/64".to_owned()),
+        (Reason::Vip, "length of 0 to 128", |m| m.vips[0].address = "2001:db8::/129".to_owned()),
         (Reason::Vip, "host bits", |m| m.vips[0].address = "203.0.113.1/28".to_owned()),
         (Reason::Vip, "prefix length", |m| m.vips[0].address = "203.0.113.0/33".to_owned()),
         (Reason::Vip, "prefix length", |m| m.vips[0].address = "203.0.113.0/+8".to_owned()),

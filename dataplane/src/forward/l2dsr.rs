@@ -1,11 +1,13 @@
 //! Layer-2 direct routing: the frame goes to the backend's MAC address, the IP packet is left as
 //! it is. The backend is on-link and has the VIP on its loopback.
 
+use conntrack::Family;
+
 use crate::buffer::Buffer;
 use crate::parse::Parsed;
 use crate::tables::Backend;
 use crate::verdict::DropReason;
-use crate::wire::Ipv4Header;
+use crate::wire::{EtherType, Ipv4Header, Ipv6Header};
 
 #[inline(always)]
 pub(super) fn rewrite<B: Buffer>(
@@ -14,9 +16,14 @@ pub(super) fn rewrite<B: Buffer>(
     backend: &Backend,
 ) -> Result<(), DropReason> {
     // The packet is left as it is, and so is its time to live; but one that has none left has
-    // already reached its end (RFC 791 section 3.2).
+    // already reached its end (RFC 791 section 3.2, RFC 8200 section 3).
     let ip = packet.data().get(usize::from(parsed.link_length)..).unwrap_or_default();
-    if Ipv4Header::parse(ip).is_none_or(|(ip, _)| ip.time_to_live == 0) {
+    let family = parsed.key.family();
+    let hops = match family {
+        Family::V4 => Ipv4Header::parse(ip).map(|(ip, _)| ip.time_to_live),
+        Family::V6 => Ipv6Header::parse(ip).map(|(ip, _)| ip.hop_limit),
+    };
+    if hops.is_none_or(|hops| hops == 0) {
         return Err(DropReason::TtlExpired);
     }
     let header = backend.header();
@@ -25,5 +32,11 @@ pub(super) fn rewrite<B: Buffer>(
     }
     let front = packet.data_mut().get_mut(..header.len()).ok_or(DropReason::NoHeadroom)?;
     front.copy_from_slice(header);
+    // The header says IPv4, whichever address the backend has.
+    if family == Family::V6
+        && let Some(ethertype) = front.last_chunk_mut()
+    {
+        *ethertype = EtherType::IPV6.number().to_be_bytes();
+    }
     Ok(())
 }

@@ -1,11 +1,16 @@
 //! Fourth stage: the packet on its way to its backend. One file per mode.
 
+mod gre;
+mod gue;
 mod ipip;
 mod l2dsr;
+mod outer;
+
+use conntrack::Family;
 
 use crate::buffer::Buffer;
 use crate::parse::Parsed;
-use crate::tables::{Backend, Forwarding};
+use crate::tables::{Backend, Encapsulation};
 use crate::verdict::DropReason;
 
 /// What a worker has to vary outer headers with.
@@ -59,9 +64,31 @@ pub fn rewrite<B: Buffer>(
     }
     // Ethernet pads short packets; the padding is not the client's.
     packet.truncate(usize::from(parsed.link_length) + usize::from(parsed.ip_length));
-    match backend.forwarding {
-        Forwarding::Ipip => ipip::rewrite(packet, parsed, backend, flow_hash, outer),
-        Forwarding::L2dsr => l2dsr::rewrite(packet, parsed, backend),
+    match backend.encapsulation {
+        Encapsulation::Ipip4 if parsed.key.family() == Family::V4 => {
+            ipip::v4_in_v4(packet, parsed, backend, flow_hash, outer)
+        }
+        _ => rewrite_other(packet, parsed, backend, flow_hash, outer),
+    }
+}
+
+/// Everything but IPv4 in IPv4.
+#[inline(never)]
+fn rewrite_other<B: Buffer>(
+    packet: &mut B,
+    parsed: &Parsed,
+    backend: &Backend,
+    flow_hash: u64,
+    outer: &mut OuterHeaders,
+) -> Result<(), DropReason> {
+    match backend.encapsulation {
+        Encapsulation::Ipip4 => ipip::over_v4(packet, parsed, backend, flow_hash, outer),
+        Encapsulation::Ipip6 => ipip::over_v6(packet, parsed, backend, flow_hash),
+        Encapsulation::Gre4 => gre::over_v4(packet, parsed, backend, flow_hash, outer),
+        Encapsulation::Gre6 => gre::over_v6(packet, parsed, backend, flow_hash),
+        Encapsulation::Gue4 => gue::over_v4(packet, parsed, backend, flow_hash, outer),
+        Encapsulation::Gue6 => gue::over_v6(packet, parsed, backend, flow_hash),
+        Encapsulation::L2dsr => l2dsr::rewrite(packet, parsed, backend),
     }
 }
 

@@ -23,10 +23,14 @@ pub mod arp;
 pub mod ipv4;
 mod ipv4_options;
 pub mod ipv6;
+pub mod ipv6_extensions;
 pub mod martian;
 pub mod protocol;
 
+pub mod gre;
 pub mod icmp;
+pub mod icmpv6;
+pub mod ndp;
 pub mod tcp;
 pub mod udp;
 
@@ -34,9 +38,12 @@ pub mod checksum;
 
 pub use arp::ArpPacket;
 pub use ethernet::{EtherType, EthernetHeader, MacAddress};
+pub use gre::GreHeader;
 pub use icmp::{IcmpHeader, IcmpType};
+pub use icmpv6::{Icmpv6Header, Icmpv6Type};
 pub use ipv4::Ipv4Header;
 pub use ipv6::Ipv6Header;
+pub use ndp::{NeighbourMessage, NeighbourPacket};
 pub use protocol::IpProtocol;
 pub use tcp::{TcpFlags, TcpHeader};
 pub use udp::UdpHeader;
@@ -88,6 +95,7 @@ mod tests {
             if let Some((header, _)) = Ipv6Header::parse(&bytes) {
                 let _ = (header.version(), header.traffic_class(), header.flow_label());
                 let _ = martian::is_martian_source_v6(header.source_address());
+                let _ = ndp::validate(header, bytes.get(Ipv6Header::LENGTH..).unwrap_or_default());
             }
             if let Some((header, rest)) = TcpHeader::parse(&bytes) {
                 let _ = (header.data_offset(), header.header_length(), header.flags.to_string());
@@ -123,5 +131,9 @@ mod tests {
         assert!(UdpHeader::parse(&bytes[..UdpHeader::LENGTH - 1]).is_none());
         assert!(IcmpHeader::parse(&bytes[..IcmpHeader::LENGTH]).is_some());
         assert!(IcmpHeader::parse(&bytes[..IcmpHeader::LENGTH - 1]).is_none());
+        assert!(Icmpv6Header::parse(&bytes[..Icmpv6Header::LENGTH]).is_some());
+        assert!(Icmpv6Header::parse(&bytes[..Icmpv6Header::LENGTH - 1]).is_none());
+        assert!(GreHeader::parse(&bytes[..GreHeader::LENGTH]).is_some());
+        assert!(GreHeader::parse(&bytes[..GreHeader::LENGTH - 1]).is_none());
     }
 }

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use conntrack::{KeyHasher, Probe, Table};
 
 use super::Core;
-use crate::answer::{self, ArpAnswer};
+use crate::answer::{self, LinkAnswer};
 use crate::buffer::Buffer;
 use crate::classify::{Class, classify};
 use crate::counters::WorkerCounters;
@@ -99,7 +99,9 @@ impl<P: Port> Core<P> {
                     }
                 },
                 Class::Icmp => Outcome::early(self.echo(packet, &work, port_index, tables, now_ms)),
-                Class::Arp => Outcome::early(self.arp(packet, &work, port_index, tables, now_ms)),
+                Class::Arp | Class::Ndp => {
+                    Outcome::early(self.neighbour(packet, &work, port_index, tables, now_ms))
+                }
                 Class::Host => Outcome::early(self.for_the_node(&packet, &work.parsed, tables)),
                 Class::Drop(reason) => Outcome::early(Verdict::Drop(reason)),
             };
@@ -235,8 +237,9 @@ impl<P: Port> Core<P> {
         }
     }
 
+    /// Answers or notes what ARP and neighbour discovery have to say.
     #[cold]
-    fn arp(
+    fn neighbour(
         &mut self,
         mut packet: P::Buffer,
         work: &Work,
@@ -246,19 +249,25 @@ impl<P: Port> Core<P> {
     ) -> Verdict {
         let link = &self.link;
         let counters = &self.counters;
-        let seen = |hop, mac| {
-            if link.seen.push(NeighbourSeen { hop, mac }).is_err() {
+        let seen = |hop, heard| {
+            if link.seen.push(NeighbourSeen { hop, heard }).is_err() {
                 counters.events_lost.add(1);
             }
         };
-        let limits = &mut self.limits;
-        match answer::arp(&mut packet, &work.parsed, tables, port_index, limits, now_ms, seen) {
-            ArpAnswer::Reply => {
+        let (parsed, limits) = (&work.parsed, &mut self.limits);
+        let answer = match work.class {
+            Class::Ndp => {
+                answer::ndp(&mut packet, parsed, tables, port_index, limits, now_ms, seen)
+            }
+            _ => answer::arp(&mut packet, parsed, tables, port_index, limits, now_ms, seen),
+        };
+        match answer {
+            LinkAnswer::Reply => {
                 self.queue(packet, port_index);
                 Verdict::Reply
             }
-            ArpAnswer::Noted => Verdict::Host,
-            ArpAnswer::Drop(reason) => Verdict::Drop(reason),
+            LinkAnswer::Noted => Verdict::Host,
+            LinkAnswer::Drop(reason) => Verdict::Drop(reason),
         }
     }
 

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use conntrack::Timeouts;
-use dataplane::tables::{Backend, BackendState, Forwarding, Pool, PortTable, Tables, Vip};
+use dataplane::tables::{
+    Backend, BackendState, Encapsulation, Forwarding, Pool, PortTable, Tables, Vip,
+};
 use dataplane::vip::{VipLookup, VipMatch, VipPorts, VipProtocol};
 use dataplane::wire::MacAddress;
 use maglev::{FlowHasher, Maglev, Member, Selector};
@@ -132,7 +134,7 @@ impl World {
         let link_length = link.len() as u8;
         let mut record = Backend {
             state: backend.state,
-            forwarding: pool.forwarding,
+            encapsulation: Encapsulation::of(pool.forwarding, backend.address.into()),
             reachable: backend.mac.is_some(),
             port: backend.port,
             inner_mtu: MTU,
@@ -172,7 +174,7 @@ fn ports() -> Vec<PortTable> {
         any_mac: false,
         vlan,
         mtu: MTU,
-        addresses: vec![(address, 24)],
+        addresses: vec![(IpAddr::V4(address), 24)],
     };
     vec![port(NODE, None), port(NODE_TAGGED, Some(VLAN))]
 }
