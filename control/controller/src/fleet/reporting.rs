@@ -58,10 +58,12 @@ async fn take(
                     return Err(invalid("node_id", format!("must have 1 to {MAX_NAME} bytes")));
                 }
                 caller.require_name("node_id", &report.node_id)?;
-                let node = Id::from(report.node_id.as_str());
+                // Noted before the desk is asked: a caller that is gone by its answer is closed all
+                // the same, and to close one that was refused does nothing.
+                let node = open.insert(Id::from(report.node_id.as_str())).clone();
                 let new = node.clone();
                 desk.see(move |picture| node_opened(picture, &new)).await??;
-                open.insert(node).clone()
+                node
             }
         };
         let reported_at_ns = report.reported_at_ns;

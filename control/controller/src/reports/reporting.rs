@@ -152,11 +152,11 @@ impl Reporting {
                     return Err(invalid("checker_id", format!("must have 1 to {MAX_NAME} bytes")));
                 }
                 self.caller.require_name("checker_id", id)?;
-                let checker = Id::from(id);
-                let new = checker.clone();
-                self.desk.see(move |picture| opened(picture, &new, None)).await??;
-                self.checker = Some(checker);
-                Ok(())
+                let new = Id::from(id);
+                // Before the desk is asked: a caller that is gone by its answer is closed all the
+                // same, and to close one that was refused does nothing.
+                self.checker = Some(new.clone());
+                self.desk.see(move |picture| opened(picture, &new, None)).await?
             }
         }
     }
