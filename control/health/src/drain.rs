@@ -4,7 +4,8 @@
 //! must not be fooled: a node that has not yet applied the snapshot of the drain still gives the
 //! backend new flows, so a zero counts only when it was reported a settling time after the drain
 //! began, and it counts only once **every** node known has reported one. A silent node therefore
-//! leaves the drain to its window, never shortens it.
+//! leaves the drain to its window, never shortens it. A new leader knows no node yet, and the last
+//! one to find it may be the one with the flows: it gives all of them the time to come.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,9 @@ pub struct DrainSettings {
     /// Flow counts from this long after the start do not count yet: the time in which every node
     /// applies the snapshot that takes the backend out of the table.
     pub settle_ms: Millis,
+    /// The same for a drain that another leader began: the time in which every node notices that
+    /// its controller is gone (two keep-alives, 10 s), finds the leader, and reports to it.
+    pub takeover_ms: Millis,
 }
 
 /// One drain under way.
@@ -26,6 +30,7 @@ pub struct DrainSettings {
 pub struct Drain {
     since: Millis,
     window: Millis,
+    taken_over: bool,
     flows: BTreeMap<Id, Count>,
 }
 
@@ -64,7 +69,7 @@ impl DrainSettings {
 
 impl Default for DrainSettings {
     fn default() -> Self {
-        Self { window_ms: 60_000, settle_ms: 5_000 }
+        Self { window_ms: 60_000, settle_ms: 5_000, takeover_ms: 30_000 }
     }
 }
 
@@ -72,7 +77,13 @@ impl Drain {
     /// A drain that began at `now` and lasts at most `window` ms. A window of 0 ends at once.
     #[must_use]
     pub fn new(now: Millis, window: Millis) -> Self {
-        Self { since: now, window, flows: BTreeMap::new() }
+        Self { since: now, window, taken_over: false, flows: BTreeMap::new() }
+    }
+
+    /// A drain that another leader began, and of whose window `left` ms are left at `now`.
+    #[must_use]
+    pub fn taken_over(now: Millis, left: Millis) -> Self {
+        Self { taken_over: true, ..Self::new(now, left) }
     }
 
     /// Node `node` has `flows` live flows on the backend, as of `at`. Older counts are dropped;
@@ -100,7 +111,8 @@ impl Drain {
         if now.saturating_sub(self.since) >= self.window {
             return Progress::Ended(Cause::WindowOver);
         }
-        let settled = self.since.saturating_add(settings.settle_ms);
+        let settle_ms = if self.taken_over { settings.takeover_ms } else { settings.settle_ms };
+        let settled = self.since.saturating_add(settle_ms);
         let gone = |node: &Id| self.flows.get(node).is_some_and(|c| c.flows == 0 && c.at > settled);
         let mut nodes = nodes.into_iter().peekable();
         if nodes.peek().is_some() && nodes.all(gone) {
@@ -178,6 +190,25 @@ mod tests {
         let waiting = Progress::Waiting { left_ms: 1, flows: None };
         assert_eq!(drain.progress(&settings, &[], 59_999), waiting);
         assert_eq!(drain.progress(&settings, &[], 60_000), Progress::Ended(Cause::WindowOver));
+    }
+
+    #[test]
+    fn a_new_leader_waits_for_the_node_that_finds_it_last() {
+        let settings = DrainSettings::default();
+        let mut drain = Drain::taken_over(0, 60_000);
+        let nodes = nodes(2);
+        drain.count(&nodes[0], 0, 11_000);
+        let waiting = Progress::Waiting { left_ms: 49_000, flows: Some(0) };
+        assert_eq!(drain.progress(&settings, &nodes[..1], 11_000), waiting, "one is here");
+        drain.count(&nodes[1], 3, 14_000);
+        drain.count(&nodes[0], 0, 31_000);
+        let waiting = Progress::Waiting { left_ms: 29_000, flows: Some(3) };
+        assert_eq!(drain.progress(&settings, &nodes, 31_000), waiting, "the other has flows");
+        drain.count(&nodes[1], 0, 32_000);
+        let ended = Progress::Ended(Cause::FlowsGone);
+        assert_eq!(drain.progress(&settings, &nodes, 32_000), ended, "both are empty");
+        let over = Drain::taken_over(0, 7).progress(&settings, &nodes, 7);
+        assert_eq!(over, Progress::Ended(Cause::WindowOver), "the window stands");
     }
 
     #[test]

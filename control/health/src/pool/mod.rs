@@ -183,7 +183,7 @@ impl PoolHealth {
             votes,
             tally: None,
             debounce: Debounce::default(),
-            drain: draining.then(|| Drain::new(self.now, row.drain_left_ms)),
+            drain: draining.then(|| Drain::taken_over(self.now, row.drain_left_ms)),
             tunnel_down: false,
             serves_since: None,
             ramp: if row.state.eligible() && row.ready { 100 } else { 0 },

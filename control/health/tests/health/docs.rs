@@ -33,7 +33,7 @@ fn defaults() -> Vec<(String, u64)> {
         probe
     );
     fields!("quorum", QuorumSettings { checkers, needed, stale_ms }, quorum);
-    fields!("drain", DrainSettings { window_ms, settle_ms }, drain);
+    fields!("drain", DrainSettings { window_ms, settle_ms, takeover_ms }, drain);
     fields!("debounce", DebounceSettings { falls, window_ms, hold_ms, max_hold_ms }, debounce);
     fields!("slow_start", SlowStartSettings { duration_ms, steps, first_percent }, slow_start);
     fields!("panic", PanicSettings { enter_percent, leave_percent, settle_ms }, panic);
