@@ -98,6 +98,12 @@ impl Board {
         true
     }
 
+    /// Whether a version is of this term or one before it. A later one was given by a leader that
+    /// came after this, or by a store that was restored from a backup since.
+    pub(crate) fn may_have_given(&self, version: u64) -> bool {
+        version < self.lock().next
+    }
+
     /// A version newer than all before it, for a mark that only one reader gets.
     pub(crate) fn draw(&self) -> Option<u64> {
         self.lock().draw()

@@ -25,7 +25,8 @@ struct Watcher {
 /// Sends what the node does not have, the marker, and from then on what changes.
 ///
 /// # Errors
-/// NOT_FOUND for a pool that neither is nor was known to the node.
+/// NOT_FOUND for a pool that neither is nor was known to the node; UNAVAILABLE for a node whose
+/// versions are newer than any there are, to which nothing said here would be news.
 pub(crate) fn watch_pool(
     board: Arc<Board>,
     request: WatchPoolReq,
@@ -34,7 +35,17 @@ pub(crate) fn watch_pool(
 ) -> Result<Reply<PoolSnapshot>, Status> {
     let WatchPoolReq { pool_id: only, store_id, versions, .. } = request;
     let known: BTreeMap<String, u64> = match store_id == board.store_id() {
-        true => versions.into_iter().collect(),
+        true => {
+            if let Some((pool, version)) = versions.iter().find(|(_, v)| !board.may_have_given(**v))
+            {
+                return Err(Status::unavailable(format!(
+                    "versions: version {version} of pool \"{pool}\" is newer than this term: another \
+                     controller leads, or the registry was restored from a backup and has to be \
+                     told so"
+                )));
+            }
+            versions.into_iter().collect()
+        }
         // Versions of another store say nothing. That pools are gone they do say.
         false => versions.into_keys().map(|pool| (pool, 0)).collect(),
     };

@@ -65,6 +65,12 @@ async fn a_node_that_names_its_versions_is_sent_what_it_lacks() {
     let mut stream = lab.watch(known.clone()).await;
     let three = until(&mut stream, |s| s.pool_id == "three").await;
     assert!(three.deleted && three.version > known.versions["three"]);
+    // Nothing that is said here would be news to it: told so, it looks for another controller.
+    let mut ahead = known.clone();
+    ahead.versions.insert("one".into(), known.versions["one"] + (1 << 24));
+    let refused = lab.client.watch_pool(ahead).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().starts_with("versions:"), "{refused}");
     // Of another store nothing is known.
     known.store_id = "another".into();
     let all = lab.initial(known).await;
