@@ -111,17 +111,24 @@ impl Stream {
             *backoff = Backoff::default();
             self.status.heard();
             let mut together = vec![first];
-            // What a burst has sent already is built once. An error or the end comes again.
-            while together.len() < TOGETHER
-                && let Ok(Ok(Some(message))) = timeout(Duration::ZERO, messages.message()).await
-            {
-                together.push(message);
+            // What a burst has sent already is built once. An error behind it is told only once.
+            let mut ended = None;
+            while together.len() < TOGETHER && ended.is_none() {
+                match timeout(Duration::ZERO, messages.message()).await {
+                    Ok(Ok(Some(message))) => together.push(message),
+                    Ok(Ok(None)) => ended = Some(CallStatus::unavailable("the stream ended")),
+                    Ok(Err(status)) => ended = Some(status),
+                    Err(_) => break,
+                }
             }
             if together.iter().any(|message| message.initial_set_complete) {
                 deadline = None;
             }
             if self.feed.take(together) {
                 self.applied.notify_one();
+            }
+            if let Some(status) = ended {
+                return status;
             }
         }
     }
