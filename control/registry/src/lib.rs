@@ -2,8 +2,9 @@
 //!
 //! One trait, [`Registry`], and two stores behind it: [`RedbStore`], one crash-safe file for a
 //! controller that stands alone, and [`EtcdStore`] for several that elect a leader among them
-//! ([`Election`]). The controller keeps a [`Snapshot`] in memory, changes it with
-//! [`Registry::apply`], and learns what others changed from [`Registry::watch`].
+//! ([`Election`]). The controller keeps a [`Snapshot`] in memory and changes it with
+//! [`Registry::apply`]. [`Registry::watch`] tells of changes as they happen; a leader, whose writes
+//! are the only ones of its term, does not need it.
 //!
 //! What holds for both stores, and is tested on both by one suite:
 //!

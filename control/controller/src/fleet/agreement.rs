@@ -1,9 +1,10 @@
 //! Do the nodes agree?
 //!
 //! Nodes that run one version of one pool of one store must have one digest: else one flow goes
-//! to two backends, depending on the node it meets. A disagreement is a bug or broken memory,
-//! never a matter of time: nodes at different versions are not compared. Only connected nodes
-//! count, as of the others nobody knows what they run now.
+//! to two backends, depending on the node it meets. A disagreement is a bug, broken memory, or a
+//! backend drained by the operator of one node, never a matter of time: nodes at different
+//! versions are not compared. Only connected nodes count, as of the others nobody knows what they
+//! run now.
 
 use std::collections::BTreeMap;
 use std::fmt;
