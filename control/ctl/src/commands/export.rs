@@ -105,18 +105,19 @@ pub(super) async fn secrets(
     Ok(secrets)
 }
 
-/// Readable by its owner alone: it may hold secrets. A file that is there is replaced whole.
+/// Readable by its owner alone: it may hold secrets. A file that is there is replaced whole, and
+/// what an export that was killed left beside it is not written into: its mode is another's choice.
 fn save(path: &Path, text: &str) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let result = (|| {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, path)
