@@ -27,6 +27,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("segmented", "a capture's packets are in one piece: parse tests"),
     ("icmp_rate_limited", "ten thousand packets: tests/limits.rs"),
     ("arp_rate_limited", "a thousand packets: tests/limits.rs"),
+    ("ndp_rate_limited", "a thousand packets: tests/limits.rs"),
     ("reset_rate_limited", "ten thousand packets: tests/limits.rs"),
     ("no_headroom", "a capture's packets have room: forward tests"),
     ("neighbour_unresolved", "happens between packets: case unresolved-neighbour"),
@@ -136,6 +137,7 @@ fn judge(case: &Case, outputs: &[Packet]) {
         }
     }
     assert!(outputs.next().is_none());
+    judge.finish();
     check_entropy(case);
 }
 

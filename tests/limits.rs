@@ -20,7 +20,7 @@ fn write_config(folder: &Path, name: &str, backend: &str) -> PathBuf {
 [[port]]
 name = "uplink"
 device = "net_tap0"
-addresses = ["192.0.2.2/24"]
+addresses = ["192.0.2.2/24", "2001:db8::2/64"]
 gateways = ["192.0.2.1"]
 neighbors = [{{ address = "192.0.2.1", mac = "02:00:00:00:00:01" }}]
 
@@ -75,6 +75,27 @@ fn arp_replies_are_limited() {
     let frame = arp(1, [192, 0, 2, 9], [192, 0, 2, 2], [0xff; 6]);
     let lines = replay(&folder, &config, &twice(1_000, &frame, START), &[]);
     assert_limited(&lines, 1_000, "arp_rate_limited");
+}
+
+/// "Who has the node's IPv6 address?", hop limit 255.
+fn solicitation() -> Vec<u8> {
+    let node = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+    let asker = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(GATEWAY_MAC, NODE_MAC)
+        .ipv6(asker, node, 255)
+        .icmpv6_raw(135, 0, [0; 4])
+        .write(&mut frame, &node)
+        .unwrap();
+    frame
+}
+
+#[test]
+fn neighbour_advertisements_are_limited() {
+    let folder = scratch("ndp-limit");
+    let config = write_config(&folder, "config.toml", "a");
+    let lines = replay(&folder, &config, &twice(1_000, &solicitation(), START), &[]);
+    assert_limited(&lines, 1_000, "ndp_rate_limited");
 }
 
 #[test]

@@ -10,9 +10,8 @@ pub(super) fn web_of(backends: &[(&str, &str)]) -> String {
     let head = "[[pool]]\nid = \"web\"\nhash_secret = \"000102030405060708090a0b0c0d0e0f\"\n";
     let mut text = String::from(head);
     for (id, keys) in backends {
-        let [a, b, c, d] = super::place(id).address;
-        text +=
-            &format!("\n  [[pool.backend]]\n  id = \"{id}\"\n  address = \"{a}.{b}.{c}.{d}\"\n");
+        let address = super::place(id).address;
+        text += &format!("\n  [[pool.backend]]\n  id = \"{id}\"\n  address = \"{address}\"\n");
         if !keys.is_empty() {
             text += &format!("  {keys}\n");
         }

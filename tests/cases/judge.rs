@@ -5,24 +5,24 @@ use etherparse::{
     ArpOperation, ArpPacketSlice, Icmpv4Slice, Icmpv4Type, Ipv4HeaderSlice, TcpHeaderSlice,
 };
 
+use super::judge_ipv6 as ipv6;
+use super::judge_tunnel::{Mode, Tunnels};
 use super::{Out, Outer, Place, Sent, place};
 use crate::support::NODE_MAC;
 
 /// Judges the outputs of one case, in order.
 pub(crate) struct Judge {
-    outer: Outer,
+    tunnels: Tunnels,
     port_mac: [u8; 6],
-    /// Outer headers count from 0 in a replay.
-    next_identification: u16,
 }
 
 /// A frame taken apart as far as needed: addresses, tags, ethertype, and the rest.
-struct Frame<'a> {
-    destination: [u8; 6],
-    source: [u8; 6],
-    tags: &'a [u8],
-    ethertype: u16,
-    body: &'a [u8],
+pub(super) struct Frame<'a> {
+    pub(super) destination: [u8; 6],
+    pub(super) source: [u8; 6],
+    pub(super) tags: &'a [u8],
+    pub(super) ethertype: u16,
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
@@ -42,16 +42,19 @@ impl<'a> Frame<'a> {
     }
 
     /// The IP packet without padding.
-    fn ip(&self) -> &'a [u8] {
-        assert_eq!(self.ethertype, 0x0800, "IPv4");
-        let length = Ipv4HeaderSlice::from_slice(self.body).unwrap().total_len();
+    pub(super) fn ip(&self) -> &'a [u8] {
+        let length = match self.ethertype {
+            0x0800 => Ipv4HeaderSlice::from_slice(self.body).unwrap().total_len(),
+            0x86dd => 40 + u16::from_be_bytes([self.body[4], self.body[5]]),
+            other => panic!("no IP packet: {other:#06x}"),
+        };
         &self.body[..usize::from(length)]
     }
 }
 
 impl Judge {
     pub(crate) fn new(outer: Outer, port_mac: Option<[u8; 6]>) -> Self {
-        Self { outer, port_mac: port_mac.unwrap_or(NODE_MAC), next_identification: 0 }
+        Self { tunnels: Tunnels::new(outer), port_mac: port_mac.unwrap_or(NODE_MAC) }
     }
 
     /// Is `output` what must go out for packet `current`?
@@ -59,68 +62,60 @@ impl Judge {
         let frame = Frame::of(output);
         assert_eq!(frame.source, self.port_mac, "from the port's own address");
         let question = Frame::of(&sent[current].frame);
+        let v6 = question.ethertype == 0x86dd;
         match out {
             Out::Ipip { of, backend } => {
                 let inner = Frame::of(&sent[of.unwrap_or(current)].frame);
-                self.ipip(&frame, &inner, &place(backend));
+                self.tunnels.check(Mode::Ipip, &frame, &inner, &place(backend));
+            }
+            Out::Gre { backend } => {
+                self.tunnels.check(Mode::Gre, &frame, &question, &place(backend));
+            }
+            Out::Gue { backend } => {
+                self.tunnels.check(Mode::Gue, &frame, &question, &place(backend));
             }
             Out::L2dsr { backend } => {
-                check_link(&frame, &place(backend));
+                check_link(&frame, &place(backend), question.ethertype);
                 assert_eq!(frame.body, question.ip(), "the IP packet as it came");
             }
+            Out::Echo if v6 => ipv6::echo(&frame, &question),
             Out::Echo => echo(&frame, &question),
             Out::Arp => arp_reply(&frame, &question, self.port_mac),
+            Out::Reset if v6 => ipv6::reset(&frame, &question),
             Out::Reset => reset(&frame, &question),
             Out::ArpRequest { target, to } => arp_request(&frame, *target, *to, self.port_mac),
+            Out::Advertisement { overriding } => {
+                ipv6::advertisement(&frame, &question, *overriding, self.port_mac);
+            }
+            Out::Solicitation { target, to } => {
+                ipv6::solicitation(&frame, *target, *to, self.port_mac);
+            }
         }
     }
 
-    /// RFC 2003 section 3.1 and SPEC section 2.
-    fn ipip(&mut self, frame: &Frame<'_>, question: &Frame<'_>, place: &Place) {
-        check_link(frame, place);
-        let outer = checked_header(frame.body);
-        assert_eq!(usize::from(outer.total_len()), frame.body.len(), "no padding on the way out");
-        assert_eq!(outer.ihl(), 5, "no options outside");
-        assert_eq!(outer.protocol().0, 4);
-        assert_eq!(outer.ttl(), self.outer.time_to_live);
-        assert_eq!(outer.dont_fragment(), self.outer.dont_fragment);
-        assert!(!outer.is_fragmenting_payload());
-        assert_eq!(outer.destination(), place.address);
-        let (prefix, length) = self.outer.source;
-        let differs = u32::from_be_bytes(outer.source()) ^ u32::from_be_bytes(prefix);
-        assert_eq!(u64::from(differs) >> (32 - length), 0, "outer source {:?}", outer.source());
-        assert_eq!(outer.identification(), self.next_identification);
-        self.next_identification += 1;
-
-        // RFC 6040 section 4.1: DSCP and ECN of the arriving header.
-        let (came, inner) = (question.ip(), &frame.body[20..]);
-        assert_eq!(frame.body[1], came[1], "DSCP and ECN");
-        let header = checked_header(inner);
-        assert_eq!(header.ttl() + 1, came[8], "one hop less inside");
-        let mut expected = came.to_vec();
-        expected[8] -= 1;
-        expected[10..12].copy_from_slice(&header.header_checksum().to_be_bytes());
-        assert_eq!(inner, expected, "nothing else has changed inside");
+    /// After the last packet: did different flows look different outside?
+    pub(crate) fn finish(self) {
+        self.tunnels.finish();
     }
 }
 
 /// To the next hop, with its link's tag and no other.
-fn check_link(frame: &Frame<'_>, place: &Place) {
+pub(super) fn check_link(frame: &Frame<'_>, place: &Place, ethertype: u16) {
     assert_eq!(frame.destination, place.mac, "link address of the next hop");
     let tag = place.vlan.map(|identifier| [0x81, 0x00, (identifier >> 8) as u8, identifier as u8]);
     assert_eq!(frame.tags, tag.as_ref().map_or(&[][..], |tag| &tag[..]));
-    assert_eq!(frame.ethertype, 0x0800);
+    assert_eq!(frame.ethertype, ethertype);
 }
 
 /// An IPv4 header whose checksum is recomputed.
-fn checked_header(bytes: &[u8]) -> Ipv4HeaderSlice<'_> {
+pub(super) fn checked_header(bytes: &[u8]) -> Ipv4HeaderSlice<'_> {
     let header = Ipv4HeaderSlice::from_slice(bytes).unwrap();
     assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum());
     header
 }
 
 /// Back to who asked, with the tags of the question.
-fn check_way_back(frame: &Frame<'_>, question: &Frame<'_>) {
+pub(super) fn check_way_back(frame: &Frame<'_>, question: &Frame<'_>) {
     assert_eq!(frame.destination, question.source, "back to the asking station");
     assert_eq!(frame.tags, question.tags);
     assert_eq!(frame.ethertype, question.ethertype);
@@ -156,6 +151,19 @@ fn reset(frame: &Frame<'_>, question: &Frame<'_>) {
     let payload = segment.len() - came.slice().len();
     let bytes = check_answer(frame, question);
     let reset = TcpHeaderSlice::from_slice(bytes).unwrap();
+    check_reset(&reset, bytes, &came, payload);
+    let ip = Ipv4HeaderSlice::from_slice(frame.body).unwrap();
+    let sum = reset.calc_checksum_ipv4_raw(ip.source(), ip.destination(), &[]).unwrap();
+    assert_eq!(reset.checksum(), sum);
+}
+
+/// Whatever the version of IP: what resets what.
+pub(super) fn check_reset(
+    reset: &TcpHeaderSlice<'_>,
+    bytes: &[u8],
+    came: &TcpHeaderSlice<'_>,
+    payload: usize,
+) {
     assert_eq!(bytes.len(), 20, "no options, no data");
     assert_eq!(reset.source_port(), came.destination_port());
     assert_eq!(reset.destination_port(), came.source_port());
@@ -169,9 +177,6 @@ fn reset(frame: &Frame<'_>, question: &Frame<'_>) {
         assert!(reset.ack());
         assert_eq!(reset.acknowledgment_number(), came.sequence_number().wrapping_add(length));
     }
-    let ip = Ipv4HeaderSlice::from_slice(frame.body).unwrap();
-    let sum = reset.calc_checksum_ipv4_raw(ip.source(), ip.destination(), &[]).unwrap();
-    assert_eq!(reset.checksum(), sum);
 }
 
 /// RFC 826: the asked address is here.

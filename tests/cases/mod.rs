@@ -8,10 +8,18 @@
 mod answers;
 mod drops;
 mod flows;
+mod ipv6;
+mod ipv6_drops;
 pub(crate) mod judge;
+mod judge_ipv6;
+mod judge_tunnel;
 mod links;
+mod ndp;
 mod neighbours;
+mod tunnels;
 mod vips;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{IpHeaders, Ipv4Header, PacketBuilder};
 
@@ -57,6 +65,10 @@ pub(crate) struct Expected {
 pub(crate) enum Out {
     /// The packet sent as number `of` (`None`: this one) in an outer header to a backend.
     Ipip { of: Option<usize>, backend: &'static str },
+    /// This packet in GRE to a backend.
+    Gre { backend: &'static str },
+    /// This packet in GUE, variant 1, to a backend.
+    Gue { backend: &'static str },
     /// As above, the IP packet as it was.
     L2dsr { backend: &'static str },
     /// The answer to this ping.
@@ -67,6 +79,11 @@ pub(crate) enum Out {
     Reset,
     /// An ARP request of the node's, for this address.
     ArpRequest { target: [u8; 4], to: [u8; 6] },
+    /// The answer to this neighbour solicitation; `overriding`: it replaces what the asker knows.
+    Advertisement { overriding: bool },
+    /// A neighbour solicitation of the node's, for this address: to all who could have it, or to
+    /// the station that had it.
+    Solicitation { target: [u8; 16], to: Option<[u8; 6]> },
 }
 
 /// What outer headers of a case look like.
@@ -74,13 +91,17 @@ pub(crate) enum Out {
 pub(crate) struct Outer {
     /// The prefix of the source, and its length.
     pub(crate) source: ([u8; 4], u8),
+    /// The same of IPv6.
+    pub(crate) source_v6: ([u8; 16], u8),
     pub(crate) dont_fragment: bool,
     pub(crate) time_to_live: u8,
+    /// GUE over IPv6 has a checksum.
+    pub(crate) udp_checksum: bool,
 }
 
 /// Where a backend is, for all cases.
 pub(crate) struct Place {
-    pub(crate) address: [u8; 4],
+    pub(crate) address: IpAddr,
     /// Link address of the way there.
     pub(crate) mac: [u8; 6],
     pub(crate) vlan: Option<u16>,
@@ -89,19 +110,19 @@ pub(crate) struct Place {
 /// The place of a backend by its name.
 pub(crate) fn place(backend: &str) -> Place {
     let number: u8 = backend.rsplit('-').next().unwrap().parse().unwrap();
+    let v4 = |a, b, c| IpAddr::V4(Ipv4Addr::new(a, b, c, number));
+    let v6 = |c, d| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, c, d, 0, 0, 0, u16::from(number)));
     match backend.split('-').next().unwrap() {
         // Behind the gateway.
-        "host" => Place { address: [10, 0, 0, number], mac: GATEWAY_MAC, vlan: None },
+        "host" => Place { address: v4(10, 0, 0), mac: GATEWAY_MAC, vlan: None },
+        "host6" => Place { address: v6(0xb, 0), mac: GATEWAY_MAC, vlan: None },
         // On the link, each with a link address of its own.
-        "near" => {
-            Place { address: [192, 0, 2, number], mac: [0x02, 0, 0, 0, 0x10, number], vlan: None }
-        }
+        "near" => Place { address: v4(192, 0, 2), mac: [0x02, 0, 0, 0, 0x10, number], vlan: None },
+        "near6" => Place { address: v6(0, 1), mac: [0x02, 0, 0, 0, 0x11, number], vlan: None },
         // On the tagged link.
-        "tagged" => Place {
-            address: [198, 18, 0, number],
-            mac: [0x02, 0, 0, 0, 0x20, number],
-            vlan: Some(100),
-        },
+        "tagged" => {
+            Place { address: v4(198, 18, 0), mac: [0x02, 0, 0, 0, 0x20, number], vlan: Some(100) }
+        }
         other => panic!("no place for {other}"),
     }
 }
@@ -115,6 +136,10 @@ pub(crate) fn all() -> Vec<Case> {
         links::cases(),
         neighbours::cases(),
         drops::cases(),
+        ipv6::cases(),
+        ipv6_drops::cases(),
+        ndp::cases(),
+        tunnels::cases(),
     ]
     .into_iter()
     .flatten()
@@ -154,6 +179,49 @@ pub(crate) const VIP: ([u8; 4], u16) = ([203, 0, 113, 1], 80);
 /// A client.
 pub(crate) const CLIENT: ([u8; 4], u16) = ([198, 51, 100, 7], 40_000);
 
+/// The port of cases that speak IPv6, too.
+pub(crate) const PORT6: &str = r#"[[port]]
+name = "uplink"
+device = "net_tap0,iface=weir0"
+mac = "02:00:00:00:00:02"
+addresses = ["192.0.2.2/24", "2001:db8:0:1::2/64"]
+gateways = ["192.0.2.1", "2001:db8:0:1::1"]
+
+  [[port.neighbors]]
+  address = "192.0.2.1"
+  mac = "02:00:00:00:00:01"
+
+  [[port.neighbors]]
+  address = "2001:db8:0:1::1"
+  mac = "02:00:00:00:00:01"
+"#;
+
+/// The node's address on it.
+pub(crate) const NODE6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2];
+/// The name of the VIP of [`web6`].
+pub(crate) const WEB6_VIP: &str = "[2001:db8:cafe::1]:80/tcp";
+/// Its address and port.
+pub(crate) const VIP6: ([u8; 16], u16) =
+    ([0x20, 1, 0xd, 0xb8, 0xca, 0xfe, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 80);
+/// A client.
+pub(crate) const CLIENT6: ([u8; 16], u16) =
+    ([0x20, 1, 0xd, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7], 40_000);
+
+/// One pool of one backend, with further keys, and one VIP over IPv6.
+pub(crate) fn web6(backend: &str, keys: &str) -> String {
+    web_of_one(backend, keys).replace("\"203.0.113.1\"", "\"2001:db8:cafe::1\"")
+}
+
+/// [`WEB`] with another backend and further keys of the pool.
+pub(crate) fn web_of_one(backend: &str, keys: &str) -> String {
+    let address = format!("\"{}\"", place(backend).address);
+    WEB.replace("host-1", backend).replace("\"10.0.0.1\"", &address).replacen(
+        "id = \"web\"\n",
+        &format!("id = \"web\"\n{keys}"),
+        1,
+    )
+}
+
 /// A configuration of these parts. Few flows: the table is allocated at each run.
 pub(crate) fn config(parts: &[&str]) -> String {
     let mut text = String::from("[conntrack]\nflows = 1000\n");
@@ -171,7 +239,13 @@ impl Case {
     }
 
     fn new(name: &'static str, sentence: &'static str, config: String, sent: Vec<Sent>) -> Self {
-        let outer = Outer { source: ([192, 0, 2, 2], 32), dont_fragment: true, time_to_live: 64 };
+        let outer = Outer {
+            source: ([192, 0, 2, 2], 32),
+            source_v6: (NODE6, 128),
+            dont_fragment: true,
+            time_to_live: 64,
+            udp_checksum: true,
+        };
         Self { name, sentence, config, sent, reloads: Vec::new(), outer }
     }
 

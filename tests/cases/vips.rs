@@ -8,10 +8,10 @@ use crate::support::{finish, tcp, udp};
 
 /// A pool of one backend and its VIPs: (address, port, protocol).
 fn pool(id: &str, backend: &str, vips: &[(&str, &str, &str)]) -> String {
-    let [a, b, c, d] = super::place(backend).address;
+    let address = super::place(backend).address;
     let mut text = format!(
         "[[pool]]\nid = \"{id}\"\nhash_secret = \"000102030405060708090a0b0c0d0e0f\"\n\n  \
-         [[pool.backend]]\n  id = \"{backend}\"\n  address = \"{a}.{b}.{c}.{d}\"\n"
+         [[pool.backend]]\n  id = \"{backend}\"\n  address = \"{address}\"\n"
     );
     for (address, port, protocol) in vips {
         text += &format!(

@@ -105,24 +105,14 @@ pub enum ChainFault {
 pub fn walk(next: IpProtocol, bytes: &[u8]) -> Result<ChainEnd, ChainFault> {
     let mut end = ChainEnd { protocol: next, length: 0, fragment: None };
     let mut headers = 0;
-    let mut later = false;
-    loop {
+    while is_extension(end.protocol) {
+        if headers == MAX_HEADERS {
+            return Err(ChainFault::TooLong);
+        }
         let rest = bytes.get(end.length..).ok_or(ChainFault::Malformed)?;
+        let mut later = false;
         let length = match end.protocol {
             IpProtocol::HOP_BY_HOP_OPTIONS if headers > 0 => return Err(ChainFault::Malformed),
-            IpProtocol::HOP_BY_HOP_OPTIONS | IpProtocol::IPV6_DESTINATION_OPTIONS => {
-                let header = sized(rest)?;
-                check_options(header.get(2..).unwrap_or_default())?;
-                header.len()
-            }
-            IpProtocol::IPV6_ROUTING => {
-                let header = sized(rest)?;
-                // RFC 8200 section 4.4. With none left it is at its last segment: here.
-                if header.get(3).is_none_or(|segments_left| *segments_left != 0) {
-                    return Err(ChainFault::SourceRoute);
-                }
-                header.len()
-            }
             IpProtocol::IPV6_FRAGMENT => {
                 let (header, _) = FragmentHeader::parse(rest).ok_or(ChainFault::Malformed)?;
                 // A second one is nothing a sender makes (section 4.1: each at most once).
@@ -135,19 +125,43 @@ pub fn walk(next: IpProtocol, bytes: &[u8]) -> Result<ChainEnd, ChainFault> {
                 later = header.fragment_offset() != 0;
                 FragmentHeader::LENGTH
             }
-            _ => return Ok(end),
+            IpProtocol::IPV6_ROUTING => {
+                let header = sized(rest)?;
+                // RFC 8200 section 4.4. With none left it is at its last segment: here.
+                if header.get(3).is_none_or(|segments_left| *segments_left != 0) {
+                    return Err(ChainFault::SourceRoute);
+                }
+                header.len()
+            }
+            _ => {
+                let header = sized(rest)?;
+                check_options(header.get(2..).unwrap_or_default())?;
+                header.len()
+            }
         };
         headers += 1;
         end.protocol = rest.first().map_or(end.protocol, |next| IpProtocol(*next));
         end.length += length;
-        if headers > MAX_HEADERS || end.length > MAX_LENGTH {
+        if end.length > MAX_LENGTH {
             return Err(ChainFault::TooLong);
         }
         // Behind the header of a later fragment is a piece of payload, not a header.
         if later {
-            return Ok(end);
+            break;
         }
     }
+    Ok(end)
+}
+
+/// Is it a header that the walk goes past?
+fn is_extension(protocol: IpProtocol) -> bool {
+    matches!(
+        protocol,
+        IpProtocol::HOP_BY_HOP_OPTIONS
+            | IpProtocol::IPV6_DESTINATION_OPTIONS
+            | IpProtocol::IPV6_ROUTING
+            | IpProtocol::IPV6_FRAGMENT
+    )
 }
 
 /// The header at the front, whose second byte says how long it is.
