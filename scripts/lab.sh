@@ -4,10 +4,13 @@
 # `down` removes exactly its own.
 #
 #   client 192.0.2.10 ──┐                      ┌── b1 192.0.2.11   nginx, VIP 203.0.113.1 on lo,
-#   203.0.113.0/24      ├── switch (a bridge) ─┼── b2 192.0.2.12   weir-decap (mode ipip);
+#   203.0.113.0/24      ├── switch (a bridge) ─┼── b2 192.0.2.12   weir-decap (tunnels);  
 #   via 192.0.2.2       │                      └── ...             replies go straight to the client
 #   node   192.0.2.2 ───┘
 #     the DPDK port; the kernel of the node's namespace has no address and stays silent
+#
+# With --families 46 all hosts have IPv6, too: the client is 2001:db8:0:1::10, the node ::2, b1 ::11,
+# and the VIP 2001:db8:cafe::1, beside the other.
 #
 # With --controllers there is a management network beside it (scripts/lab/control.sh), with --nodes
 # a router that spreads the client's packets over several nodes.
@@ -38,7 +41,9 @@ usage() {
 usage: scripts/lab.sh COMMAND NAME ...
 
   up NAME [OPTIONS]           makes lab NAME
-      --mode ipip|l2dsr         how the node forwards                       (ipip)
+      --mode ipip|gre|gue|l2dsr how the node forwards                       (ipip)
+      --families 4|46           IPv4 only, or IPv6 beside it                (4)
+      --backend-family 4|6      which of their addresses the pool has       (4)
       --backends N              1 to 200                                    (3)
       --port TYPE               net_tap, net_af_packet, net_af_xdp, kernel  (net_tap)
                                 kernel: an address for the lab's own test, no DPDK
@@ -82,7 +87,7 @@ select_lab() {
     STATE=$LABS/$LAB
 }
 
-SETTINGS=(MODE PORT BACKENDS QUEUES MTU RATE FILE_MIB NODES CONTROLLERS)
+SETTINGS=(MODE FAMILIES BACKEND_FAMILY PORT BACKENDS QUEUES MTU RATE FILE_MIB NODES CONTROLLERS)
 
 # Makes the lab's settings variables again.
 load_lab() {
@@ -100,11 +105,13 @@ number_between() {
 
 read_settings() {
     MODE=ipip PORT=net_tap BACKENDS=3 QUEUES=1 MTU=1600 RATE=256k FILE_MIB=64
-    NODES=1 CONTROLLERS=0
+    NODES=1 CONTROLLERS=0 FAMILIES=4 BACKEND_FAMILY=4
     while (($#)); do
         (($# >= 2)) || usage
         case $1 in
         --mode) MODE=$2 ;;
+        --families) FAMILIES=$2 ;;
+        --backend-family) BACKEND_FAMILY=$2 ;;
         --backends) BACKENDS=$2 ;;
         --port) PORT=$2 ;;
         --queues) QUEUES=$2 ;;
@@ -117,7 +124,10 @@ read_settings() {
         esac
         shift 2
     done
-    [[ $MODE == ipip || $MODE == l2dsr ]] || die "no such mode: $MODE"
+    [[ $MODE =~ ^(ipip|gre|gue|l2dsr)$ ]] || die "no such mode: $MODE"
+    [[ $FAMILIES == 4 || $FAMILIES == 46 ]] || die "--families is 4 or 46: '$FAMILIES'"
+    [[ $BACKEND_FAMILY == [46] ]] || die "--backend-family is 4 or 6: '$BACKEND_FAMILY'"
+    [[ $BACKEND_FAMILY == 4 || $FAMILIES == 46 ]] || die "--backend-family 6 needs --families 46"
     [[ $PORT =~ ^(net_tap|net_af_packet|net_af_xdp|kernel)$ ]] || die "no such port type: $PORT"
     number_between 1 200 "$BACKENDS"
     number_between 1 8 "$QUEUES"
@@ -126,6 +136,7 @@ read_settings() {
     number_between 1500 9000 "$MTU"
     number_between 1 4096 "$FILE_MIB"
     number_between 1 3 "$NODES"
+    [[ $FAMILIES == 4 || $NODES == 1 ]] || die "--families 46 has one node: the router speaks IPv4"
     [[ $CONTROLLERS =~ ^[013]$ ]] || die "--controllers is 0, 1 or 3: '$CONTROLLERS'"
     [[ $RATE =~ ^[0-9]+[km]?$ ]] || die "a rate is bytes a second, such as 256k: $RATE"
 }

@@ -14,6 +14,10 @@ OUTSIDE_CLIENT=198.18.0.10
 VIP=203.0.113.1
 VIPS=203.0.113.0/24
 CLIENT_MTU=1500
+# The same over IPv6; host numbers are those of the IPv4 addresses, in decimal digits.
+SEGMENT6=2001:db8:0:1::
+VIP6=2001:db8:cafe::1
+VIPS6=2001:db8:cafe::/64
 
 # Names of hosts.
 HOSTS='client|node[23]?|switch|router|control|c[1-3]|b[0-9]+'
@@ -43,6 +47,10 @@ node_address() { printf '192.0.2.%d' $((1 + $1)); }
 
 backend_address() { printf '192.0.2.%d' $((10 + $1)); }
 
+# address6 NUMBER: of the host whose IPv4 address ends in NUMBER.
+address6() { printf '%s%d' "$SEGMENT6" "$1"; }
+speaks_ipv6() { [[ $FAMILIES == 46 ]]; }
+
 # mac_of NUMBER: the locally administered address of the host whose IPv4 address ends in NUMBER.
 mac_of() { printf '02:77:00:00:00:%02x' "$1"; }
 
@@ -65,9 +73,15 @@ build_network() {
 make_namespace() {
     ip netns add "$(namespace_of "$1")"
     ip_on "$1" link set lo up
-    # No IPv6 yet, so that no router solicitation or multicast report disturbs a counter. The
+    # Without --families 46 no router solicitation or multicast report disturbs a counter. The
     # replies of a DSR backend come from an address that is routed elsewhere: no path filter.
-    on "$1" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 \
+    local without_ipv6=1
+    # Only hosts with addresses; not the switch, and not the kernel of a DPDK node.
+    if speaks_ipv6 && [[ $1 == client || $1 == b* ]]; then without_ipv6=0; fi
+    on "$1" sysctl -qw net.ipv6.conf.all.disable_ipv6=$without_ipv6 \
+        net.ipv6.conf.default.disable_ipv6=$without_ipv6 \
+        net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0 \
+        net.ipv6.conf.default.router_solicitations=0 \
         net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 }
 
@@ -88,11 +102,22 @@ connect() {
 
 client_address() { if ((NODES > 1)); then printf '%s' "$OUTSIDE_CLIENT"; else printf '%s' "$CLIENT_ADDRESS"; fi; }
 
+# Bytes of the outer headers.
+overhead() {
+    local ip=20
+    [[ $BACKEND_FAMILY == 4 ]] || ip=40
+    case $MODE in
+    ipip) echo "$ip" ;;
+    gre) echo $((ip + 4)) ;;
+    gue) echo $((ip + 8)) ;;
+    l2dsr) echo 0 ;;
+    esac
+}
+
 # The largest packet that fits the node's port with the outer header before it.
 path_mtu() {
     local most
-    most=$(port_mtu)
-    [[ $MODE != ipip ]] || most=$((most - 20))
+    most=$(($(port_mtu) - $(overhead)))
     printf '%d\n' $((most < CLIENT_MTU ? most : CLIENT_MTU))
 }
 
@@ -115,6 +140,9 @@ make_client() {
     connect client eth0 10 "$CLIENT_MTU" 1
     ip_on client address add "$CLIENT_ADDRESS/24" dev eth0
     ip_on client route add "$VIPS" via "$(node_address 1)" mtu "$(path_mtu)"
+    speaks_ipv6 || return 0
+    ip_on client address add "$(address6 10)/64" dev eth0 nodad
+    ip_on client route add "$VIPS6" via "$(address6 2)" mtu "$(path_mtu)"
 }
 
 # Equal-cost routes to the VIPs over all nodes, by the hash of addresses and ports.
@@ -165,4 +193,9 @@ make_backend() {
     ip_on "$host" address add "$VIP/32" dev lo
     # The rest of the prefix too, for labs with many VIPs.
     ip_on "$host" route add local "$VIPS" dev lo
+    speaks_ipv6 || return 0
+    ip_on "$host" address add "$(address6 $((10 + $1)))/64" dev eth0 nodad noprefixroute
+    ip_on "$host" route add "$SEGMENT6/64" dev eth0 src "$(address6 $((10 + $1)))" mtu "$CLIENT_MTU"
+    ip_on "$host" address add "$VIP6/128" dev lo nodad
+    ip_on "$host" route add local "$VIPS6" dev lo
 }

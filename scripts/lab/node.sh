@@ -69,6 +69,14 @@ enough_hugepages() {
     ((free * 2 >= $1))
 }
 
+# The node's IPv6 address, behind the other.
+node_address6() { if speaks_ipv6; then printf ', "%s/64"' "$(address6 2)"; fi; }
+
+# What the pool knows backend N by.
+pool_address() {
+    if [[ $BACKEND_FAMILY == 6 ]]; then address6 $((10 + $1)); else backend_address "$1"; fi
+}
+
 gateway_line() { ((NODES == 1)) || printf '\ngateways = ["%s"]' "$ROUTER_ADDRESS"; }
 
 print_config() {
@@ -113,7 +121,7 @@ file_prefix = "weir-$LAB-$number"
 name = "uplink"
 device = "$(device_string)"
 mtu = $(port_mtu)
-addresses = ["$(node_address "$number")/24"]$(gateway_line)
+addresses = ["$(node_address "$number")/24"$(node_address6)]$(gateway_line)
 
 [conntrack]
 flows = $flows
@@ -131,11 +139,20 @@ hash_secret = "000102030405060708090a0b0c0d0e0f"
 
 END
     for ((i = 1; i <= BACKENDS; i++)); do
-        printf '  [[pool.backend]]\n  id = "b%d"\n  address = "%s"\n\n' "$i" "$(backend_address "$i")"
+        printf '  [[pool.backend]]\n  id = "b%d"\n  address = "%s"\n\n' "$i" "$(pool_address "$i")"
     done
     cat <<END
 [[vip]]
 address = "$VIP"
+port = 80
+protocol = "tcp"
+pool = "web"
+END
+    speaks_ipv6 || return 0
+    cat <<END
+
+[[vip]]
+address = "$VIP6"
 port = 80
 protocol = "tcp"
 pool = "web"

@@ -8,14 +8,15 @@
 WEB_PORTS=(80 8000 8001 8002 8003)
 
 start_services() {
-    local i decap=''
-    [[ $MODE != ipip ]] || decap=$(decapsulator)
+    local i decap='' with_ipv6=()
+    [[ $MODE == l2dsr ]] || decap=$(decapsulator)
+    if speaks_ipv6; then with_ipv6=(--ipv6); fi
     head -c "${FILE_MIB}M" /dev/urandom >"$STATE/download.bin"
     for ((i = 1; i <= BACKENDS; i++)); do
         mkdir -p "$STATE/b$i"
         write_nginx_configuration "b$i"
         launch "b$i" nginx nginx -p "$STATE/b$i" -c nginx.conf -e error.log
-        [[ -z $decap ]] || launch "b$i" decap "$decap" --stats "$STATE/b$i/decap.json"
+        [[ -z $decap ]] || launch "b$i" decap "$decap" "${with_ipv6[@]}" --stats "$STATE/b$i/decap.json"
     done
     for ((i = 1; i <= BACKENDS; i++)); do
         wait_for 10 "nginx on b$i" on "b$i" curl -sf --max-time 2 "http://127.0.0.1/up" ||
@@ -68,6 +69,7 @@ http {
     map \$arg_rate \$download_rate { default \$arg_rate; "" $RATE; }
     server {
         $(printf 'listen 0.0.0.0:%d backlog=4096;\n        ' "${WEB_PORTS[@]}")
+        $(! speaks_ipv6 || printf 'listen [::]:%d backlog=4096;\n        ' "${WEB_PORTS[@]}")
         location = / { default_type text/plain; return 200 "$host\n"; }
         location = /up { access_log off; return 204; }
         location = /fast { alias $STATE/download.bin; }

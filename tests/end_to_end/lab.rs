@@ -11,6 +11,8 @@ use serde_json::Value;
 
 /// The VIP of every lab.
 pub(crate) const VIP: &str = "203.0.113.1";
+/// The other one, of labs with `--families 46`.
+pub(crate) const VIP6: &str = "2001:db8:cafe::1";
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 static LABS: AtomicU32 = AtomicU32::new(0);
@@ -203,7 +205,13 @@ impl Lab {
     /// `count` requests, each on a connection of its own: the backend that answered each with
     /// 200. A failed request is an `Err` with curl's words.
     pub(crate) fn requests(&self, count: usize) -> Vec<Result<String, String>> {
-        let url = format!("http://{VIP}/?n=[1-{count}]");
+        self.requests_to(&format!("http://{VIP}"), count)
+    }
+
+    /// The same to the VIP of this URL. Brackets of an IPv6 address are written `\\[` and `\\]`:
+    /// others mean a range to curl.
+    pub(crate) fn requests_to(&self, vip: &str, count: usize) -> Vec<Result<String, String>> {
+        let url = format!("{vip}/?n=[1-{count}]");
         let output = self.on(
             "client",
             &[

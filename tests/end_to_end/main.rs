@@ -5,6 +5,7 @@
 //! machine has few cores, and each has a node of its own.
 
 mod affinity;
+mod ipv6;
 mod lab;
 mod ports;
 mod starting;

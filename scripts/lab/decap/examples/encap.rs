@@ -12,7 +12,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use weir_decap::socket::RawSocket;
+use weir_decap::socket::TunnelSocket;
 use weir_decap::strip::PROTOCOL_IPV4;
 use weir_decap::tun::Tun;
 
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         .map(|address| address.parse().with_context(|| format!("not an IPv4 address: {address}")))
         .collect::<Result<_>>()?;
     ensure!(!backends.is_empty(), "usage: encap BACKEND...");
-    let socket = RawSocket::open(PROTOCOL_IPV4).context("opening a raw socket")?;
+    let socket = TunnelSocket::raw_v4(PROTOCOL_IPV4).context("opening a raw socket")?;
     let tun = Tun::create("encap0", 1500)?;
     let mut buffer = vec![0u8; 65_535];
     loop {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde::{Serialize, Serializer};
@@ -27,12 +27,12 @@ pub struct Stats {
     pub dropped: BTreeMap<Reason, u64>,
     /// How many different outer source addresses the delivered packets had, up to 65,536.
     #[serde(serialize_with = "count")]
-    pub outer_sources: HashSet<Ipv4Addr>,
+    pub outer_sources: HashSet<IpAddr>,
 }
 
 impl Stats {
     /// Counts one delivered packet of `bytes` inner bytes.
-    pub fn delivered(&mut self, outer_source: Ipv4Addr, bytes: usize) {
+    pub fn delivered(&mut self, outer_source: IpAddr, bytes: usize) {
         self.packets += 1;
         self.bytes += bytes as u64;
         if self.outer_sources.len() < MOST_SOURCES {
@@ -65,7 +65,7 @@ impl Stats {
     }
 }
 
-fn count<S: Serializer>(sources: &HashSet<Ipv4Addr>, serializer: S) -> Result<S::Ok, S::Error> {
+fn count<S: Serializer>(sources: &HashSet<IpAddr>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(sources.len() as u64)
 }
 
@@ -76,8 +76,8 @@ mod tests {
     #[test]
     fn the_json_is_the_documented_one() -> io::Result<()> {
         let mut stats = Stats::default();
-        stats.delivered(Ipv4Addr::new(172, 16, 0, 1), 60);
-        stats.delivered(Ipv4Addr::new(172, 16, 0, 1), 60);
+        stats.delivered(IpAddr::from([172, 16, 0, 1]), 60);
+        stats.delivered(IpAddr::from([172, 16, 0, 1]), 60);
         stats.dropped(Reason::InnerChecksum);
         assert_eq!(
             stats.to_json()?,
@@ -91,7 +91,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("weir-decap-{}.json", std::process::id()));
         let mut stats = Stats::default();
         stats.write(&file)?;
-        stats.delivered(Ipv4Addr::LOCALHOST, 20);
+        stats.delivered(IpAddr::from([127, 0, 0, 1]), 20);
         stats.write(&file)?;
         let text = fs::read_to_string(&file)?;
         fs::remove_file(&file)?;
@@ -103,7 +103,7 @@ mod tests {
     fn distinct_sources_are_bounded() {
         let mut stats = Stats::default();
         for source in 0..=MOST_SOURCES as u32 {
-            stats.delivered(Ipv4Addr::from_bits(source), 20);
+            stats.delivered(IpAddr::from(source.to_be_bytes()), 20);
         }
         assert_eq!(stats.outer_sources.len(), MOST_SOURCES);
         assert_eq!(stats.packets, MOST_SOURCES as u64 + 1);

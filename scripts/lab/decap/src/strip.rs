@@ -1,4 +1,6 @@
-//! Takes the outer IPv4 header off an IP-in-IP packet, after checking it (RFC 2003).
+//! Takes what a tunnel put in front off a packet, after checking it: an outer IPv4 header (RFC
+//! 2003, RFC 4213), GRE (RFC 2784), or nothing more where the kernel has taken off an IPv6 or UDP
+//! header itself.
 //!
 //! Pure: bytes in, a slice of the same bytes or a reason out. The kernel has checked parts of the
 //! outer header before a raw socket sees it; they are checked again here, so that the function
@@ -11,9 +13,15 @@ use serde::Serialize;
 
 /// An IPv4 header without options, in bytes.
 const IPV4_HEADER: usize = 20;
+/// An IPv6 header without extension headers, in bytes.
+const IPV6_HEADER: usize = 40;
 
 /// IP protocol number of IPv4 in IP (RFC 2003).
 pub const PROTOCOL_IPV4: u8 = 4;
+/// IP protocol number of IPv6 in IP (RFC 2473, RFC 4213).
+pub const PROTOCOL_IPV6: u8 = 41;
+/// IP protocol number of GRE.
+pub const PROTOCOL_GRE: u8 = 47;
 
 /// A packet whose outer header was in order.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -34,15 +42,17 @@ pub enum Reason {
     OuterVersion,
     /// The outer header length or total length contradicts the bytes at hand.
     OuterLength,
-    /// The outer protocol is not 4.
+    /// The outer protocol is none of 4, 41 and 47.
     OuterProtocol,
     /// The outer header's checksum is wrong.
     OuterChecksum,
     /// A fragment: the kernel reassembles before a raw socket sees a packet.
     OuterFragment,
-    /// What is inside is shorter than an IPv4 header.
+    /// Not the shortest GRE header around IPv4 or IPv6.
+    GreHeader,
+    /// What is inside is shorter than its header.
     InnerShort,
-    /// What is inside is not IPv4.
+    /// What is inside is not the version of IP that was announced.
     InnerVersion,
     /// The inner header length or total length contradicts the bytes at hand.
     InnerLength,
@@ -63,19 +73,58 @@ pub fn strip(packet: &[u8]) -> Result<Stripped<'_>, Reason> {
         Fault::Length => Reason::OuterLength,
         Fault::Checksum => Reason::OuterChecksum,
     })?;
-    if outer.protocol != PROTOCOL_IPV4 {
+    if !matches!(outer.protocol, PROTOCOL_IPV4 | PROTOCOL_IPV6 | PROTOCOL_GRE) {
         return Err(Reason::OuterProtocol);
     }
     if outer.is_fragment {
         return Err(Reason::OuterFragment);
     }
-    let inner = read_header(outer.payload).map_err(|fault| match fault {
+    Ok(Stripped { outer_source: outer.source, inner: inner(outer.protocol, outer.payload)? })
+}
+
+/// The inner packet of what an IP header of this protocol carries.
+///
+/// # Errors
+/// The first thing found wrong.
+pub fn inner(protocol: u8, payload: &[u8]) -> Result<&[u8], Reason> {
+    match protocol {
+        PROTOCOL_IPV4 => inner_ip(Some(4), payload),
+        PROTOCOL_IPV6 => inner_ip(Some(6), payload),
+        PROTOCOL_GRE => match payload {
+            [0, 0, 0x08, 0x00, inner @ ..] => inner_ip(Some(4), inner),
+            [0, 0, 0x86, 0xdd, inner @ ..] => inner_ip(Some(6), inner),
+            _ => Err(Reason::GreHeader),
+        },
+        _ => Err(Reason::OuterProtocol),
+    }
+}
+
+/// The inner packet of a GUE datagram of variant 1: IP directly, which tells its own version.
+///
+/// # Errors
+/// The first thing found wrong.
+pub fn inner_of_udp(payload: &[u8]) -> Result<&[u8], Reason> {
+    inner_ip(None, payload)
+}
+
+/// A packet of IP as long as its header says, of version `expected` if that was announced.
+fn inner_ip(expected: Option<u8>, bytes: &[u8]) -> Result<&[u8], Reason> {
+    let version = bytes.first().ok_or(Reason::InnerShort)? >> 4;
+    if expected.is_some_and(|expected| expected != version) {
+        return Err(Reason::InnerVersion);
+    }
+    if version == 6 {
+        let fixed: &[u8; IPV6_HEADER] = bytes.first_chunk().ok_or(Reason::InnerShort)?;
+        let length = IPV6_HEADER + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+        return bytes.get(..length).ok_or(Reason::InnerLength);
+    }
+    let inner = read_header(bytes).map_err(|fault| match fault {
         Fault::Short => Reason::InnerShort,
         Fault::Version => Reason::InnerVersion,
         Fault::Length => Reason::InnerLength,
         Fault::Checksum => Reason::InnerChecksum,
     })?;
-    Ok(Stripped { outer_source: outer.source, inner: inner.whole })
+    Ok(inner.whole)
 }
 
 /// What `strip` needs of one IPv4 header (RFC 791).
@@ -201,7 +250,7 @@ mod tests {
         assert_eq!(changed(|p| p[8] -= 1), Err(Reason::OuterChecksum));
         assert_eq!(
             changed(|p| {
-                p[9] = 47;
+                p[9] = 50;
                 rewrite_checksum(p);
             }),
             Err(Reason::OuterProtocol)
@@ -218,6 +267,36 @@ mod tests {
         assert_eq!(changed(|p| p[23] += 1), Err(Reason::InnerLength));
         assert_eq!(changed(|p| p[20] = 0x4f), Err(Reason::InnerLength));
         assert_eq!(changed(|p| p[28] -= 1), Err(Reason::InnerChecksum));
+    }
+
+    #[test]
+    fn every_carrier_gives_up_either_version() {
+        let v4 = ipv4(6, &[], b"twenty bytes of TCP.");
+        let mut v6 = vec![0u8; IPV6_HEADER];
+        v6[0] = 0x60;
+        v6[5] = 4;
+        v6.extend_from_slice(b"data");
+        let padded = |packet: &[u8]| [packet, &[0; 6]].concat();
+        assert_eq!(inner(PROTOCOL_IPV4, &padded(&v4)), Ok(&v4[..]));
+        assert_eq!(inner(PROTOCOL_IPV6, &padded(&v6)), Ok(&v6[..]));
+        assert_eq!(inner_of_udp(&v4), Ok(&v4[..]));
+        assert_eq!(inner_of_udp(&v6), Ok(&v6[..]));
+        let gre = |ethertype: [u8; 2], packet: &[u8]| [&[0, 0], &ethertype[..], packet].concat();
+        assert_eq!(inner(PROTOCOL_GRE, &gre([0x08, 0], &v4)), Ok(&v4[..]));
+        assert_eq!(inner(PROTOCOL_GRE, &gre([0x86, 0xdd], &v6)), Ok(&v6[..]));
+        let outer = ipv4(PROTOCOL_IPV6, &[], &v6);
+        assert_eq!(strip(&outer).map(|stripped| stripped.inner), Ok(&v6[..]));
+
+        // One that announces the other, one that is cut, flags, and something else in GRE.
+        assert_eq!(inner(PROTOCOL_IPV4, &v6), Err(Reason::InnerVersion));
+        assert_eq!(inner(PROTOCOL_IPV6, &v4), Err(Reason::InnerVersion));
+        assert_eq!(inner(PROTOCOL_IPV6, &v6[..43]), Err(Reason::InnerLength));
+        assert_eq!(inner(PROTOCOL_IPV6, &v6[..39]), Err(Reason::InnerShort));
+        assert_eq!(inner(PROTOCOL_GRE, &gre([0x08, 0], &v6)), Err(Reason::InnerVersion));
+        assert_eq!(inner(PROTOCOL_GRE, &gre([0x65, 0x58], &v4)), Err(Reason::GreHeader));
+        assert_eq!(inner(PROTOCOL_GRE, &[0x80, 0, 0x08, 0]), Err(Reason::GreHeader));
+        assert_eq!(inner_of_udp(&[]), Err(Reason::InnerShort));
+        assert_eq!(inner_of_udp(&[0x20; 40]), Err(Reason::InnerVersion));
     }
 
     #[test]
