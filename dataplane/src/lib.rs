@@ -26,6 +26,7 @@ pub mod port;
 mod prefetch;
 pub mod probe;
 pub mod publish;
+pub mod quic;
 pub mod select;
 mod sync;
 pub mod tables;
