@@ -109,6 +109,33 @@ pub(crate) struct ExplainArguments {
     /// The TCP flags of the packet, joined with commas [default: syn].
     #[arg(long, value_delimiter = ',')]
     pub(crate) flags: Vec<Flag>,
+    /// Of a UDP packet: a QUIC packet with a short header and this connection id, in hexadecimal
+    /// digits.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) connection_id: Option<ConnectionId>,
+}
+
+/// `--connection-id HEX`: 1 to 20 octets (RFC 9000 section 17.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionId(pub(crate) Vec<u8>);
+
+impl FromStr for ConnectionId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let expected = "expected 1 to 20 octets, two hexadecimal digits each";
+        let digits: Option<Vec<u8>> = text
+            .chars()
+            .map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok()))
+            .collect();
+        match digits {
+            Some(digits) if digits.len() % 2 == 0 && (2..=40).contains(&digits.len()) => {
+                let octets = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]);
+                Ok(Self(octets.collect()))
+            }
+            _ => Err(expected),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -149,5 +176,13 @@ mod tests {
         assert_eq!((reload.packet, reload.config), (12, PathBuf::from("a:b.toml")));
         assert!("x:a.toml".parse::<Reload>().is_err());
         assert!("a.toml".parse::<Reload>().is_err());
+    }
+
+    #[test]
+    fn a_connection_id_is_octets_in_hexadecimal() {
+        assert_eq!("0aFf".parse(), Ok(ConnectionId(vec![0x0a, 0xff])));
+        for text in ["", "0", "0g", "+1", &"00".repeat(21)] {
+            assert!(text.parse::<ConnectionId>().is_err(), "{text}");
+        }
     }
 }

@@ -19,8 +19,9 @@ use dataplane::hold::{HOLD_MS, HOLD_PER_HOP};
 use dataplane::neighbour::NeighbourState;
 use dataplane::parse::{Kind, Parsed, parse};
 use dataplane::port::memory::MemoryPort;
-use dataplane::select::table_hash;
-use dataplane::tables::{BackendState, Forwarding, Tables};
+use dataplane::quic::Route;
+use dataplane::select::{route, table_hash};
+use dataplane::tables::{Affinity, BackendState, Forwarding, Tables};
 use dataplane::verdict::{DropReason, Verdict};
 use maglev::{Scheduler, Selector};
 
@@ -59,8 +60,14 @@ fn tell(question: &packet::Question, port_name: &str, bench: &mut Bench, story: 
         vip::tell(&parsed, class, bench, story);
     }
     if let Class::Vip(index) = class {
-        conntrack(&parsed, bench.node.tables(), index, story);
-        choice(&parsed, bench.node.tables(), index, bench, story);
+        let tables = bench.node.tables();
+        match named_backend(&parsed, &bytes, tables, index, bench, story) {
+            Some(backend) => next_hop_of(backend, tables, bench, story),
+            None => {
+                conntrack(&parsed, tables, index, story);
+                choice(&parsed, tables, index, bench, story);
+            }
+        }
     }
     work(frame, &parsed, bench, story);
 }
@@ -94,6 +101,57 @@ fn parsing(parsed: &Parsed, bytes: &[u8], story: &mut Story) {
     story.more(meaning.to_owned());
 }
 
+/// What the packet says of its backend itself; the backend's index, if that is where it goes.
+fn named_backend(
+    parsed: &Parsed,
+    frame: &[u8],
+    tables: &Tables,
+    vip: u32,
+    bench: &Bench,
+    story: &mut Story,
+) -> Option<u32> {
+    let route = route(tables, tables.vip(vip)?, parsed, frame)?;
+    let (config_id, server_id) = match route {
+        Route::Unroutable => {
+            let text = "the connection id names no server (the client made it up, as in its first \
+                        packet, or no configuration of the pool reads it): the 5-tuple decides";
+            story.step("quic", text.to_owned());
+            return None;
+        }
+        Route::Stranger { config_id, server_id } | Route::Backend { config_id, server_id, .. } => {
+            (config_id, server_id)
+        }
+    };
+    let read = format!("server id {server_id}, read by configuration {config_id}");
+    let Route::Backend { backend, .. } = route else {
+        story.step("quic", format!("{read}: no backend's; the 5-tuple decides"));
+        return None;
+    };
+    let entry = backend_entry(bench, backend)?;
+    let id = &entry.id;
+    match entry.state {
+        BackendState::Active | BackendState::Draining => {
+            let text = "it is sent there whatever its 5-tuple, and whatever conntrack says; an \
+                        entry is kept for what names no server";
+            story.step("quic", format!("{read}: backend {id}, at {}", entry.address));
+            story.more(text.to_owned());
+            Some(backend)
+        }
+        BackendState::Unhealthy | BackendState::Evicted | BackendState::Gone => {
+            let text = format!("{read}: backend {}; the 5-tuple decides", ineligible(entry));
+            story.step("quic", text);
+            None
+        }
+    }
+}
+
+/// The way to a backend by its index.
+fn next_hop_of(index: u32, tables: &Tables, bench: &Bench, story: &mut Story) {
+    if let Some(entry) = backend_entry(bench, index) {
+        next_hop(entry, tables, index, bench, story);
+    }
+}
+
 /// What the flow table says, and what it will say afterwards.
 fn conntrack(parsed: &Parsed, tables: &Tables, vip: u32, story: &mut Story) {
     story.step(
@@ -120,14 +178,20 @@ fn conntrack(parsed: &Parsed, tables: &Tables, vip: u32, story: &mut Story) {
 
 /// The keyed hash, the slot, and who has it.
 fn choice(parsed: &Parsed, tables: &Tables, vip: u32, bench: &Bench, story: &mut Story) {
-    let Some(pool_index) = tables.vip(vip).map(|vip| vip.pool) else { return };
+    let Some((pool_index, affinity)) = tables.vip(vip).map(|vip| (vip.pool, vip.affinity)) else {
+        return;
+    };
     let Some(pool) = tables.pool(pool_index) else { return };
     let Some(snapshot) = pool_snapshot(&bench.node, pool_index) else { return };
-    let hash = table_hash(pool, parsed);
+    let hash = table_hash(pool, affinity, parsed);
+    let hashed = match affinity {
+        Affinity::Flow | Affinity::Quic => "5-tuple",
+        Affinity::Source => "source address",
+    };
     story.step(
         "hash",
         format!(
-            "{hash:#018x}: SipHash-2-4 of the 5-tuple, under the secret of pool \"{}\"",
+            "{hash:#018x}: SipHash-2-4 of the {hashed}, under the secret of pool \"{}\"",
             snapshot.pool_id
         ),
     );

@@ -73,6 +73,40 @@ port = 80
 protocol = "tcp"
 pool = "empty"
 
+[[pool]]
+id = "h3"
+hash_secret = "000102030405060708090a0b0c0d0e0f"
+
+  [[pool.quic]]
+  config_id = 0
+  server_id_length = 3
+  nonce_length = 4
+  key = "8f95f09245765f80256934e50c66207f"
+
+  [[pool.backend]]
+  id = "quick-1"
+  address = "10.0.0.21"
+  quic_server_ids = ["ed793a"]
+
+  [[pool.backend]]
+  id = "quick-2"
+  address = "10.0.0.22"
+  quic_server_ids = ["000002"]
+
+[[vip]]
+address = "203.0.113.4"
+port = 443
+protocol = "udp"
+pool = "h3"
+affinity = "quic"
+
+[[vip]]
+address = "203.0.113.5"
+port = 443
+protocol = "udp"
+pool = "h3"
+affinity = "source"
+
 [[vip]]
 address = "198.18.0.1"
 port = 80
@@ -214,4 +248,46 @@ fn every_way_to_be_dropped_says_why() {
     drop("empty", client, "203.0.113.3:80", &["slot none", "dropped, counted as no_backend"]);
     drop("martian", "127.0.0.1:5", "203.0.113.1:80", &["parse unsound", "martian_source"]);
     drop("land", "203.0.113.1:5", "203.0.113.1:80", &["land", "are the same"]);
+}
+
+#[test]
+fn a_connection_id_is_told_with_the_server_it_names() {
+    let about = |id: &str| {
+        let question =
+            ["--src", "198.51.100.7:40000", "--dst", "203.0.113.4:443", "--proto", "udp"];
+        explain(&format!("quic-{id}"), &[&question[..], &["--connection-id", id]].concat())
+    };
+    assert_told(
+        &about("0720b1d07b359d3c"),
+        &[
+            "quic server id ed793a, read by configuration 0: backend quick-1, at 10.0.0.21",
+            "whatever its 5-tuple",
+            "next hop gateway 192.0.2.1",
+            "verdict forwarded",
+            "conntrack now has the flow: udp, backend quick-1",
+            "destination 10.0.0.21",
+        ],
+    );
+    assert_told(
+        &about("e7ffffffffffffff"),
+        &["quic the connection id names no server", "hash 0x", "of the 5-tuple", "forwarded"],
+    );
+    assert_told(
+        &about("0720b1d07b359d3d"),
+        &["quic server id ", "no backend's; the 5-tuple decides", "hash 0x"],
+    );
+}
+
+#[test]
+fn affinity_to_the_source_is_told() {
+    let from = |port: u16| {
+        let source = format!("198.51.100.7:{port}");
+        let question = ["--src", &source, "--dst", "203.0.113.5:443", "--proto", "udp"];
+        explain(&format!("source-{port}"), &question)
+    };
+    let story = from(1);
+    assert_told(&story, &["SipHash-2-4 of the source address, under the secret of pool \"h3\""]);
+    let backend =
+        |story: &str| story.split("backend quick-").nth(1).map(|rest| rest[..1].to_owned());
+    assert_eq!(backend(&story), backend(&from(2)));
 }

@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod affinity;
 mod cross;
 mod endpoint;
 mod file;
@@ -27,6 +28,7 @@ mod mac;
 mod model;
 mod overlap;
 mod prime;
+mod quic;
 mod reader;
 mod reload;
 mod report;
@@ -40,9 +42,11 @@ pub use hash_secret::{HashSecret, HashSecretError};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
-    Access, Backend, BackendState, Checker, CheckerConfig, ClientTls, Command, Config, Conntrack,
-    Controller, ControllerClient, ControllerConfig, Credential, Dpdk, Encapsulation, Etcd,
-    EtcdUser, FewerQueues, Fleet, Forwarding, Identity, Idle, Limits, Neighbor, Node, Pool, Port,
-    Protocol, Registry, Role, Scheduler, ServerTls, Store, Timeouts, Vip, VipPort,
+    Access, Affinity, Backend, BackendState, Checker, CheckerConfig, ClientTls, Command, Config,
+    Conntrack, Controller, ControllerClient, ControllerConfig, Credential, Dpdk, Encapsulation,
+    Etcd, EtcdUser, FewerQueues, Fleet, Forwarding, Identity, Idle, Limits, Neighbor, Node, Pool,
+    Port, Protocol, QuicConfiguration, Registry, Role, Scheduler, ServerTls, Store, Timeouts, Vip,
+    VipPort,
 };
+pub use quic::{QuicError, QuicKey, QuicServerId};
 pub use report::{Errors, Problem};

@@ -65,7 +65,7 @@ fn sweep(group: &mut [PortRange], ties: &mut Vec<Tie>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Timeouts, Vip};
+    use crate::model::{Affinity, Timeouts, Vip};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::time::Duration;
@@ -81,8 +81,15 @@ mod tests {
         };
         let address = IpNet::new([203, 0, 113, 0].into(), 24 + prefix).unwrap();
         let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Any][usize::from(protocol)];
-        let vip = Vip { address, port, protocol, pool: String::new(), timeouts };
-        VipEntry { vip, address_line: 0, port_line: 0, pool_line: 0 }
+        let vip = Vip {
+            address,
+            port,
+            protocol,
+            pool: String::new(),
+            timeouts,
+            affinity: Affinity::Flow,
+        };
+        VipEntry { vip, address_line: 0, port_line: 0, pool_line: 0, affinity_line: 0 }
     }
 
     fn port() -> impl Strategy<Value = VipPort> {

@@ -1,9 +1,9 @@
 //! What a good file becomes: every field of the model, every default, every warning.
 
 use config::{
-    Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, FewerQueues, Forwarding,
-    HashSecret, Idle, Loaded, Neighbor, Node, Pool, Port, Protocol, Scheduler, Timeouts, Vip,
-    VipPort,
+    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, FewerQueues,
+    Forwarding, HashSecret, Idle, Loaded, Neighbor, Node, Pool, Port, Protocol, Scheduler,
+    Timeouts, Vip, VipPort,
 };
 use std::net::IpAddr;
 use std::path::Path;
@@ -96,7 +96,9 @@ fn example_becomes_this_model() {
                 address: ip("192.0.2.11"),
                 weight: 100,
                 state: BackendState::Active,
+                quic_server_ids: Vec::new(),
             }],
+            quic: Vec::new(),
         }],
         vips: vec![Vip {
             address: "203.0.113.1/32".parse().unwrap(),
@@ -104,6 +106,7 @@ fn example_becomes_this_model() {
             protocol: Protocol::Tcp,
             pool: "web".into(),
             timeouts: timeouts([30, 300, 60, 60, 60]),
+            affinity: Affinity::Flow,
         }],
         controller: None,
     };
@@ -159,6 +162,7 @@ fn every_key_has_its_way_into_the_model() {
         port = "8000-8099"
         protocol = "any"
         pool = "a:b"
+        affinity = "source"
         syn_received_seconds = 1
         established_seconds = 2
         fin_wait_seconds = 3
@@ -199,6 +203,7 @@ fn every_key_has_its_way_into_the_model() {
     let vip = &config.vips[0];
     assert_eq!(vip.to_string(), "203.0.113.0/28:8000-8099/any");
     assert_eq!(vip.timeouts, timeouts([1, 2, 3, 4, 86_400]));
+    assert_eq!(vip.affinity, Affinity::Source);
 }
 
 #[test]
@@ -219,7 +224,8 @@ fn absent_sections_are_all_defaults() {
 fn vips_print_as_in_metrics_and_replay() {
     let vip = |address: &str, port, protocol| {
         let address = address.parse().unwrap();
-        Vip { address, port, protocol, pool: String::new(), timeouts: timeouts([1; 5]) }.to_string()
+        let (pool, timeouts, affinity) = (String::new(), timeouts([1; 5]), Affinity::Flow);
+        Vip { address, port, protocol, pool, timeouts, affinity }.to_string()
     };
     let range = VipPort::Range { first: 1, last: 2 };
     assert_eq!(vip("203.0.113.1/32", VipPort::Exact(80), Protocol::Tcp), "203.0.113.1:80/tcp");

@@ -12,14 +12,15 @@ use std::sync::Arc;
 use conntrack::Timeouts;
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
 use dataplane::neighbour::{Neighbours, NextHop};
-use dataplane::tables::{Backend, Encapsulation, NO_ROUTE, Pool, PortTable, Tables, Vip};
+use dataplane::quic::ConfigurationError;
+use dataplane::tables::{Affinity, Backend, Encapsulation, NO_ROUTE, Pool, PortTable, Tables, Vip};
 use dataplane::vip::VipLookup;
 use thiserror::Error;
 
 use crate::build::{BuiltPools, PoolBuilder};
 use crate::indices::Indices;
 use crate::outer::{self, OuterOptions, Way};
-use crate::snapshot::PoolSnapshot;
+use crate::snapshot::{PoolSnapshot, VipBinding};
 
 /// The node's own side, which snapshots do not change.
 #[derive(Clone, Debug)]
@@ -42,6 +43,14 @@ pub enum AssembleError {
         pool: String,
         /// What is wrong with it.
         source: maglev::Error,
+    },
+    /// A pool's connection ids cannot be read.
+    #[error("pool \"{pool}\": quic: {source}")]
+    Quic {
+        /// The pool.
+        pool: String,
+        /// What is wrong with its configurations.
+        source: ConfigurationError,
     },
     /// More VIPs or backends than there are indices.
     #[error("{found} {what} are more than the {limit} a node can have")]
@@ -181,6 +190,7 @@ impl Assembler {
         next_hops.dedup();
         let tables = Tables {
             generation: self.generation,
+            steered: vips.iter().any(|vip| vip.affinity == Affinity::Quic),
             lookup: Arc::new(lookup),
             vips: vips.into(),
             pools: pools.into(),
@@ -192,14 +202,19 @@ impl Assembler {
 
     fn vip_tables(&mut self, snapshots: &[&PoolSnapshot]) -> (VipLookup, Vec<Vip>) {
         self.timeouts.resize(self.vips.end(), Timeouts::default());
-        let gone = |timeouts: &Timeouts| Vip { pool: u32::MAX, timeouts: *timeouts };
+        let gone = |timeouts: &Timeouts| Vip {
+            pool: u32::MAX,
+            timeouts: *timeouts,
+            affinity: Affinity::Flow,
+        };
         let mut vips: Vec<Vip> = self.timeouts.iter().map(gone).collect();
         let mut matches = Vec::new();
         for (pool, snapshot) in (0u32..).zip(snapshots) {
             for binding in &snapshot.vips {
                 let Some(index) = self.vips.index(&binding.name()) else { continue };
                 if let Some(vip) = vips.get_mut(index as usize) {
-                    *vip = Vip { pool, timeouts: binding.timeouts };
+                    let VipBinding { timeouts, affinity, .. } = *binding;
+                    *vip = Vip { pool, timeouts, affinity };
                 }
                 matches.push((index, &binding.matches));
             }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
+use dataplane::quic::{Router, ServerId};
 use dataplane::tables::Pool;
 use maglev::{Digest, FlowHasher, Maglev, Member, Ring, Scheduler as _, Selector};
 
@@ -34,6 +35,7 @@ pub struct BuiltPools(PoolBuilder);
 struct FinishedPool {
     settings: PoolSettings,
     members: Arc<[(String, u32, u32)]>,
+    servers: Arc<[(ServerId, u32)]>,
     pool: Arc<Pool>,
 }
 
@@ -114,9 +116,11 @@ fn finish(
         })
         .collect();
     let settings = snapshot.settings.clone();
+    let servers = servers(snapshot, indices);
     if let Some(old) = old
         && old.settings == settings
         && *old.members == *members
+        && *old.servers == *servers
     {
         return Ok(old.clone());
     }
@@ -133,6 +137,26 @@ fn finish(
     }
     .map_err(|source| AssembleError::Pool { pool: snapshot.pool_id.clone(), source })?;
     let reselect = settings.reselect;
-    let pool = Arc::new(Pool { selector, hasher: FlowHasher::new(secret), reselect });
-    Ok(FinishedPool { settings, members: members.into(), pool })
+    let quic = match settings.quic.is_empty() {
+        true => None,
+        false => Some(
+            Router::new(&settings.quic, servers.iter().copied())
+                .map_err(|source| AssembleError::Quic { pool: snapshot.pool_id.clone(), source })?,
+        ),
+    };
+    let pool = Arc::new(Pool { selector, hasher: FlowHasher::new(secret), reselect, quic });
+    Ok(FinishedPool { settings, members: members.into(), servers: servers.into(), pool })
+}
+
+/// Whose server ids are whose, in every state: which of them may have packets is asked with each
+/// packet. Where an id of a backend that left the file is another's now, it is that one's.
+fn servers(snapshot: &PoolSnapshot, indices: &Indices<(String, String)>) -> Vec<(ServerId, u32)> {
+    let backends = snapshot.backends.iter().filter(|backend| !backend.quic_server_ids.is_empty());
+    backends
+        .filter_map(|backend| {
+            let index = indices.index(&(snapshot.pool_id.clone(), backend.id.clone()))?;
+            Some(backend.quic_server_ids.iter().map(move |id| (*id, index)))
+        })
+        .flatten()
+        .collect()
 }

@@ -139,7 +139,14 @@ pub fn candidate(message: &v1::PoolSnapshot, ports: &[PortTable]) -> Result<Cand
     let snapshot = PoolSnapshot {
         pool_id: message.pool_id.clone(),
         version: message.version,
-        settings: PoolSettings { scheduler, forwarding, hash_secret, reselect: settings.reselect },
+        settings: PoolSettings {
+            scheduler,
+            forwarding,
+            hash_secret,
+            reselect: settings.reselect,
+            // Not in the messages yet: docs/limits.md.
+            quic: Vec::new(),
+        },
         backends: backends(message, forwarding, ports)?,
         vips: vips(message)?,
     };
@@ -244,7 +251,13 @@ fn backends(
             return Err(refuse(Reason::Backend, text));
         }
         let state = backend_state(entry)?;
-        entries.push(BackendEntry { id: id.clone(), address, weight: entry.weight, state });
+        entries.push(BackendEntry {
+            id: id.clone(),
+            address,
+            weight: entry.weight,
+            state,
+            quic_server_ids: Vec::new(),
+        });
     }
     Ok(entries)
 }

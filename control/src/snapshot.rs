@@ -6,7 +6,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use dataplane::tables::{BackendState, Forwarding};
+use dataplane::quic::{Configuration, ServerId};
+use dataplane::tables::{Affinity, BackendState, Forwarding};
 use dataplane::vip::{VipMatch, VipPorts, VipProtocol};
 
 /// A pool as of one version.
@@ -35,6 +36,8 @@ pub struct PoolSettings {
     pub hash_secret: [u8; 16],
     /// TCP flows leave unhealthy backends.
     pub reselect: bool,
+    /// How the servers make QUIC connection ids.
+    pub quic: Vec<Configuration>,
 }
 
 /// The table that flows are looked up in.
@@ -60,6 +63,8 @@ pub struct BackendEntry {
     pub weight: u32,
     /// Whether it may have flows.
     pub state: BackendState,
+    /// What it is called in QUIC connection ids.
+    pub quic_server_ids: Vec<ServerId>,
 }
 
 /// One VIP of the pool.
@@ -69,15 +74,18 @@ pub struct VipBinding {
     pub matches: VipMatch,
     /// How long its flows may be idle.
     pub timeouts: conntrack::Timeouts,
+    /// What a client is known by.
+    pub affinity: Affinity,
 }
 
 impl fmt::Debug for PoolSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheduler, forwarding, hash_secret: _, reselect } = self;
+        let Self { scheduler, forwarding, hash_secret: _, reselect, quic } = self;
         f.debug_struct("PoolSettings")
             .field("scheduler", scheduler)
             .field("forwarding", forwarding)
             .field("reselect", reselect)
+            .field("quic", quic)
             .finish_non_exhaustive()
     }
 }

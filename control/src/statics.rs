@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use config::Config;
 use conntrack::{State, Timeouts};
-use dataplane::tables::{BackendState, Forwarding};
+use dataplane::quic::{Configuration, ServerId};
+use dataplane::tables::{Affinity, BackendState, Forwarding};
 use dataplane::vip::{VipMatch, VipPorts, VipProtocol};
 
 use crate::snapshot::{BackendEntry, PoolSettings, PoolSnapshot, Scheduler, VipBinding};
@@ -160,6 +161,17 @@ fn settings(pool: &config::Pool) -> PoolSettings {
         },
         hash_secret: *pool.hash_secret.bytes(),
         reselect: false,
+        quic: pool.quic.iter().map(quic_configuration).collect(),
+    }
+}
+
+fn quic_configuration(quic: &config::QuicConfiguration) -> Configuration {
+    Configuration {
+        config_id: quic.config_id,
+        server_id_length: quic.server_id_length,
+        nonce_length: quic.nonce_length,
+        key: quic.key.map(|key| key.0),
+        self_encoded_length: quic.self_encoded_length,
     }
 }
 
@@ -172,6 +184,11 @@ fn backend_entry(backend: &config::Backend) -> BackendEntry {
             config::BackendState::Active => BackendState::Active,
             config::BackendState::Drain => BackendState::Draining,
         },
+        quic_server_ids: backend
+            .quic_server_ids
+            .iter()
+            .filter_map(|id| ServerId::new(id.octets()))
+            .collect(),
     }
 }
 
@@ -201,5 +218,10 @@ fn vip_binding(vip: &config::Vip) -> VipBinding {
         ports,
         protocol,
     };
-    VipBinding { matches, timeouts }
+    let affinity = match vip.affinity {
+        config::Affinity::Flow => Affinity::Flow,
+        config::Affinity::Source => Affinity::Source,
+        config::Affinity::Quic => Affinity::Quic,
+    };
+    VipBinding { matches, timeouts, affinity }
 }

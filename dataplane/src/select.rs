@@ -4,16 +4,22 @@
 //! on to the same backend (SPEC section 2). What the state of a pinned backend means for its
 //! flows is decided here, in [`reconsider`].
 
+mod steered;
+
+use std::net::IpAddr;
+
 use conntrack::{
     Cause, Entry, Hit, Inserted, Lookup, Packet, Pin, Probe, Removed, Segment, State, Table,
 };
 
 use crate::counters::WorkerCounters;
 use crate::parse::Parsed;
-use crate::tables::{BackendState, Pool, Tables, Vip};
+use crate::tables::{Affinity, BackendState, Pool, Tables, Vip};
 use crate::verdict::DropReason;
 use crate::vip::address_bits;
 use crate::wire::IpProtocol;
+
+pub use steered::route;
 
 /// What to do with a packet of a VIP's flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,14 +276,21 @@ fn reconsider(
 #[inline]
 fn choose(parsed: &Parsed, vip: &Vip, vip_index: u32, tables: &Tables) -> Option<Pin> {
     let pool = tables.pool(vip.pool)?;
-    let backend = pool.selector.pick(table_hash(pool, parsed))?;
+    let backend = pool.selector.pick(table_hash(pool, vip.affinity, parsed))?;
     let record = tables.backend(backend)?;
     Some(Pin { backend, generation: record.generation, vip: vip_index })
 }
 
-/// The pool's keyed hash of a flow: what its table is asked with.
+/// The pool's keyed hash of what a client is known by, the flow or its source address: what its
+/// table is asked with.
 #[inline]
-pub fn table_hash(pool: &Pool, parsed: &Parsed) -> u64 {
+pub fn table_hash(pool: &Pool, affinity: Affinity, parsed: &Parsed) -> u64 {
+    if affinity == Affinity::Source {
+        return match parsed.key.source() {
+            IpAddr::V4(address) => pool.hasher.hash(&address.octets()),
+            IpAddr::V6(address) => pool.hasher.hash(&address.octets()),
+        };
+    }
     let (bytes, length) = parsed.key.canonical_bytes();
     pool.hasher.hash(bytes.get(..length).unwrap_or(&bytes))
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use conntrack::Timeouts;
 use maglev::{FlowHasher, Selector};
 
+use crate::quic::Router;
 use crate::vip::VipLookup;
 use crate::wire::ethernet::MacAddress;
 
@@ -29,6 +30,8 @@ pub struct Tables {
     pub backends: Box<[Backend]>,
     /// By port index: the node's own side of each link.
     pub ports: Arc<[PortTable]>,
+    /// A VIP has [`Affinity::Quic`]: packets are asked what they say themselves.
+    pub steered: bool,
 }
 
 /// What the path needs to know of a VIP.
@@ -38,6 +41,20 @@ pub struct Vip {
     pub pool: u32,
     /// How long its flows may be idle.
     pub timeouts: Timeouts,
+    /// What a client is known by.
+    pub affinity: Affinity,
+}
+
+/// What a client is known by, when a backend is chosen for its packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// The 5-tuple: every flow has a choice of its own.
+    #[default]
+    Flow,
+    /// The source address alone: all flows of a client go to one backend.
+    Source,
+    /// The server id in a QUIC connection id, else the 5-tuple.
+    Quic,
 }
 
 /// What the path needs to know of a pool.
@@ -49,6 +66,8 @@ pub struct Pool {
     pub hasher: FlowHasher,
     /// TCP flows leave an unhealthy backend, too, instead of staying to the end.
     pub reselect: bool,
+    /// Reads the server ids of QUIC connection ids; `None`: they have none.
+    pub quic: Option<Router>,
 }
 
 /// Whether a backend may have flows.

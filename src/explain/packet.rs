@@ -24,6 +24,8 @@ pub(super) struct Question {
     destination: SocketAddr,
     /// Of TCP; `None`: UDP.
     flags: Option<TcpFlags>,
+    /// Of UDP.
+    payload: Vec<u8>,
 }
 
 impl Question {
@@ -49,7 +51,15 @@ impl Question {
                 return Err(Failure::configuration(problem));
             }
         };
-        Ok(Self { source: *src, destination: *dst, flags })
+        let payload = match &arguments.connection_id {
+            None => Vec::new(),
+            Some(_) if flags.is_some() => {
+                let problem = "--connection-id: TCP has none (expected --proto udp)";
+                return Err(Failure::configuration(problem));
+            }
+            Some(id) => quic_packet(&id.0),
+        };
+        Ok(Self { source: *src, destination: *dst, flags, payload })
     }
 
     /// The frame as it would arrive at `port`, with the port's tag.
@@ -98,13 +108,14 @@ impl Question {
         frame
     }
 
-    /// The transport header, with checksum 0 and no payload.
+    /// The transport header, with checksum 0, and the payload.
     fn segment(&self) -> (IpProtocol, Vec<u8>) {
         let (source_port, destination_port) = (self.source.port(), self.destination.port());
         match self.flags {
             None => {
-                let udp = UdpHeader::build(source_port, destination_port, UdpHeader::LENGTH as u16);
-                (IpProtocol::UDP, udp.as_bytes().to_vec())
+                let length = (UdpHeader::LENGTH + self.payload.len()) as u16;
+                let udp = UdpHeader::build(source_port, destination_port, length);
+                (IpProtocol::UDP, [udp.as_bytes(), &self.payload].concat())
             }
             Some(flags) => {
                 let tcp = TcpHeader {
@@ -132,6 +143,12 @@ impl fmt::Display for Question {
             Some(flags) => write!(f, "tcp [{flags}]"),
         }
     }
+}
+
+/// A packet with a short header: the fixed bit, the id, and what would be encrypted (RFC 9000
+/// section 17.3). 21 octets behind the id are the least that a server can tell from a reset.
+fn quic_packet(id: &[u8]) -> Vec<u8> {
+    [&[0x40], id, &[0; 21]].concat()
 }
 
 fn tcp_flag(flag: Flag) -> TcpFlags {

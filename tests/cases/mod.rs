@@ -5,6 +5,7 @@
 //! test holds the program to both. One configuration and the frames of one node serve most
 //! cases; what differs is in the case.
 
+mod affinity;
 mod answers;
 mod drops;
 mod flows;
@@ -131,6 +132,7 @@ pub(crate) fn place(backend: &str) -> Place {
 pub(crate) fn all() -> Vec<Case> {
     [
         flows::cases(),
+        affinity::cases(),
         answers::cases(),
         vips::cases(),
         links::cases(),

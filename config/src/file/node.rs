@@ -1,7 +1,6 @@
 //! A node's file: its sections, then what spans them.
 
 use super::{Document, reader, table_or_empty, tables, top};
-use crate::cross;
 use crate::model::{Config, ControllerClient, Dpdk};
 use crate::reader::{Reader, TableAt, label};
 use crate::report::{Report, Reported};
@@ -13,6 +12,7 @@ use crate::section::pool::PoolEntry;
 use crate::section::port::PortEntry;
 use crate::section::vip::VipEntry;
 use crate::section::{client as client_section, encapsulation, node, pool, port, vip};
+use crate::{affinity, cross};
 use std::collections::{HashMap, HashSet};
 
 /// The most ports a node can have; DPDK's own limit, RTE_MAX_ETHPORTS.
@@ -52,6 +52,7 @@ pub(super) fn read<'d>(report: &mut Report<'d>, document: Document<'d>) -> Optio
         cross::check_pool_names(report, vips, &pools.ids);
         if pools.whole {
             cross::check_backends_outside_vips(report, &pools.entries, vips);
+            affinity::check(report, &pools.entries, vips);
             if let Ok(None) = controller {
                 cross::warn_of_idle_ends(report, &pools.entries, vips);
             }

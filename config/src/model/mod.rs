@@ -17,6 +17,7 @@ pub use controller::{
     Role, ServerTls, Store,
 };
 pub use node::{
-    Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, FewerQueues, Forwarding, Idle,
-    Neighbor, Node, Pool, Port, Protocol, Scheduler, Timeouts, Vip, VipPort,
+    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, FewerQueues,
+    Forwarding, Idle, Neighbor, Node, Pool, Port, Protocol, QuicConfiguration, Scheduler, Timeouts,
+    Vip, VipPort,
 };

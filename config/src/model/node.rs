@@ -1,7 +1,7 @@
 //! A node.
 
 use super::ControllerClient;
-use crate::{HashSecret, MacAddress};
+use crate::{HashSecret, MacAddress, QuicKey, QuicServerId};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -164,6 +164,23 @@ pub struct Pool {
     pub drain: Duration,
     /// In the order of the file, ids unique; may be empty.
     pub backends: Vec<Backend>,
+    /// `[[pool.quic]]`: how the servers make QUIC connection ids; numbers unique, may be empty.
+    pub quic: Vec<QuicConfiguration>,
+}
+
+/// One way in which a pool's servers make QUIC connection ids (draft-ietf-quic-load-balancers).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuicConfiguration {
+    /// The number in the first three bits, 0 to 6.
+    pub config_id: u8,
+    /// Octets of the server id, 1 to 15.
+    pub server_id_length: u8,
+    /// Octets of the nonce, from 4; with the server id at most 19.
+    pub nonce_length: u8,
+    /// The key of both; `None`: plain text.
+    pub key: Option<QuicKey>,
+    /// Whether the first octet gives the length of the rest.
+    pub self_encoded_length: bool,
 }
 
 /// How a flow finds its backend.
@@ -199,6 +216,9 @@ pub struct Backend {
     pub weight: u16,
     /// Whether it takes new flows.
     pub state: BackendState,
+    /// What it is called in QUIC connection ids; each is of one backend of the pool only, and as
+    /// long as the server ids of one of its configurations.
+    pub quic_server_ids: Vec<QuicServerId>,
 }
 
 /// Whether a backend takes new flows.
@@ -223,6 +243,19 @@ pub struct Vip {
     pub pool: String,
     /// When idle flows of this VIP are forgotten.
     pub timeouts: Timeouts,
+    /// What a client is known by; [`Affinity::Quic`] with [`Protocol::Udp`] only.
+    pub affinity: Affinity,
+}
+
+/// What a client is known by, when a backend is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// The 5-tuple.
+    Flow,
+    /// The source address.
+    Source,
+    /// The server id in its QUIC connection id, else the 5-tuple.
+    Quic,
 }
 
 /// The destination ports of a VIP. An exact port outranks a range, a range outranks `Any`.

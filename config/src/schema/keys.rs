@@ -93,13 +93,32 @@ pub(crate) static POOL: Section = Section {
         &pool::HASH_SECRET,
         &pool::DRAIN_SECONDS,
         &pool::BACKEND,
+        &pool::QUIC,
     ],
     reload: Reload::Live,
 };
 /// `[[pool.backend]]`
 pub(crate) static BACKEND: Section = Section {
     title: "[[pool.backend]]",
-    keys: &[&backend::ID, &backend::ADDRESS, &backend::WEIGHT, &backend::STATE],
+    keys: &[
+        &backend::ID,
+        &backend::ADDRESS,
+        &backend::WEIGHT,
+        &backend::STATE,
+        &backend::QUIC_SERVER_IDS,
+    ],
+    reload: Reload::Live,
+};
+/// `[[pool.quic]]`
+pub(crate) static QUIC: Section = Section {
+    title: "[[pool.quic]]",
+    keys: &[
+        &quic::CONFIG_ID,
+        &quic::SERVER_ID_LENGTH,
+        &quic::NONCE_LENGTH,
+        &quic::KEY,
+        &quic::SELF_ENCODED_LENGTH,
+    ],
     reload: Reload::Live,
 };
 /// `[[vip]]`
@@ -110,6 +129,7 @@ pub(crate) static VIP: Section = Section {
         &vip::PORT,
         &vip::PROTOCOL,
         &vip::POOL,
+        &vip::AFFINITY,
         &vip::SYN_RECEIVED,
         &vip::ESTABLISHED,
         &vip::FIN_WAIT,
@@ -280,6 +300,7 @@ pub(crate) mod pool {
     pub(crate) static DRAIN_SECONDS: Key = seconds("drain_seconds", 0, 60);
     pub(crate) static BACKEND: Key =
         key("backend", Kind::Tables("[[pool.backend]]"), Fallback::Empty);
+    pub(crate) static QUIC: Key = key("quic", Kind::Tables("[[pool.quic]]"), Fallback::Empty);
 }
 
 /// Keys of `[[pool.backend]]`.
@@ -298,6 +319,27 @@ pub(crate) mod backend {
         Kind::Choice { now: &["active", "drain"], later: &[] },
         Fallback::Text("active"),
     );
+    pub(crate) static QUIC_SERVER_IDS: Key = key(
+        "quic_server_ids",
+        Kind::Notations { what: "string of 2 to 30 hex digits", example: "0a1b" },
+        Fallback::Empty,
+    )
+    .rule("unique in its pool, as long as a `server_id_length`");
+}
+
+/// Keys of `[[pool.quic]]`.
+pub(crate) mod quic {
+    use super::*;
+    pub(crate) static CONFIG_ID: Key =
+        integer("config_id", 0, 6, Fallback::Required).rule("unique in its pool");
+    pub(crate) static SERVER_ID_LENGTH: Key =
+        integer("server_id_length", 1, 15, Fallback::Required).unit("octets");
+    pub(crate) static NONCE_LENGTH: Key = integer("nonce_length", 4, 18, Fallback::Required)
+        .rule("with the server id at most 19")
+        .unit("octets");
+    pub(crate) static KEY: Key = key("key", Kind::Secret { what: "32 hex digits" }, NONE);
+    pub(crate) static SELF_ENCODED_LENGTH: Key =
+        key("self_encoded_length", Kind::Boolean, Fallback::Boolean(false));
 }
 
 /// Keys of `[[vip]]`.
@@ -316,6 +358,11 @@ pub(crate) mod vip {
         Fallback::Required,
     );
     pub(crate) static POOL: Key = key("pool", Kind::Text, Fallback::Required).rule("a pool's `id`");
+    pub(crate) static AFFINITY: Key = key(
+        "affinity",
+        Kind::Choice { now: &["flow", "source", "quic"], later: &[] },
+        Fallback::Text("flow"),
+    );
     pub(crate) static SYN_RECEIVED: Key = seconds("syn_received_seconds", 1, 30);
     pub(crate) static ESTABLISHED: Key = seconds("established_seconds", 1, 300);
     pub(crate) static FIN_WAIT: Key = seconds("fin_wait_seconds", 1, 60);

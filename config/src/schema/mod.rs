@@ -12,7 +12,7 @@ pub(crate) mod client;
 pub(crate) mod controller;
 pub(crate) mod keys;
 
-use keys::{BACKEND, CONNTRACK, DPDK, ENCAPSULATION, NEIGHBOR, NODE, POOL, PORT, TOP, VIP};
+use keys::{BACKEND, CONNTRACK, DPDK, ENCAPSULATION, NEIGHBOR, NODE, POOL, PORT, QUIC, TOP, VIP};
 
 /// Every kind of file, in the order of the documentation.
 pub static FILES: &[File] = &[
@@ -28,6 +28,7 @@ pub static FILES: &[File] = &[
             &CONNTRACK,
             &POOL,
             &BACKEND,
+            &QUIC,
             &VIP,
             &client::CONTROLLER,
         ],

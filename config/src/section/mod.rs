@@ -12,5 +12,6 @@ pub(crate) mod node;
 pub(crate) mod path;
 pub(crate) mod pool;
 pub(crate) mod port;
+pub(crate) mod quic;
 pub(crate) mod registry;
 pub(crate) mod vip;

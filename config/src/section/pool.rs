@@ -1,6 +1,7 @@
 //! `[[pool]]` and `[[pool.backend]]`: who serves, and how flows are spread.
 
 use super::address::not_unicast;
+use super::quic;
 use crate::HashSecret;
 use crate::model::{Backend, BackendState, Forwarding, Pool, Scheduler};
 use crate::prime::{is_prime, nearest_primes};
@@ -35,11 +36,15 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PoolEntry, Reported> {
     );
     let hash_secret = read_hash_secret(&mut reader, id.as_deref().ok());
     let drain = reader.seconds(&keys::DRAIN_SECONDS);
+    let quic = quic::read(&mut reader);
     let backends = read_backends(&mut reader);
-    if let (Ok(table_size), Ok((backends, _))) = (&table_size, &backends) {
+    if let (Ok(table_size), Ok((backends, ..))) = (&table_size, &backends) {
         check_capacity(&mut reader, *table_size, backends)?;
     }
-    let (backends, address_lines) = backends?;
+    let (backends, address_lines, server_id_lines) = backends?;
+    let quic = quic?;
+    let label = reader.label().to_owned();
+    quic::check_server_ids(reader.report, &label, &quic, &backends, &server_id_lines)?;
     let pool = Pool {
         id: id?,
         scheduler: scheduler?,
@@ -48,6 +53,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PoolEntry, Reported> {
         hash_secret: hash_secret?,
         drain: drain?,
         backends,
+        quic,
     };
     Ok(PoolEntry { pool, line: reader.line(), address_lines })
 }
@@ -77,10 +83,14 @@ fn read_hash_secret(reader: &mut Reader<'_, '_>, id: Option<&str>) -> Result<Has
     Ok(HashSecret::derived_from(id.unwrap_or_default()))
 }
 
-fn read_backends(pool: &mut Reader<'_, '_>) -> Result<(Vec<Backend>, Vec<usize>), Reported> {
+/// The backends, the line of each one's address, and that of its server ids.
+type Backends = (Vec<Backend>, Vec<usize>, Vec<usize>);
+
+fn read_backends(pool: &mut Reader<'_, '_>) -> Result<Backends, Reported> {
     let before = pool.report.problem_count();
     let mut backends = Vec::new();
     let mut address_lines = Vec::new();
+    let mut server_id_lines = Vec::new();
     let mut ids: HashMap<String, usize> = HashMap::new();
     let mut addresses: HashMap<IpAddr, usize> = HashMap::new();
     for (index, at) in pool.tables(&keys::BACKEND).into_iter().enumerate() {
@@ -103,10 +113,11 @@ fn read_backends(pool: &mut Reader<'_, '_>) -> Result<(Vec<Backend>, Vec<usize>)
         ids.entry(read.id.clone()).or_insert(id_line);
         addresses.entry(read.address).or_insert(address_line);
         address_lines.push(address_line);
+        server_id_lines.push(reader.line_of(&backend::QUIC_SERVER_IDS));
         backends.push(read);
     }
     if pool.report.problem_count() == before {
-        Ok((backends, address_lines))
+        Ok((backends, address_lines, server_id_lines))
     } else {
         Err(Reported)
     }
@@ -120,7 +131,14 @@ fn read_backend(reader: &mut Reader<'_, '_>) -> Result<Backend, Reported> {
         &backend::STATE,
         &[("active", BackendState::Active), ("drain", BackendState::Drain)],
     );
-    Ok(Backend { id: id?, address: address?, weight: weight?, state: state? })
+    let quic_server_ids = reader.notations(&backend::QUIC_SERVER_IDS);
+    Ok(Backend {
+        id: id?,
+        address: address?,
+        weight: weight?,
+        state: state?,
+        quic_server_ids: quic_server_ids?,
+    })
 }
 
 fn read_backend_address(reader: &mut Reader<'_, '_>) -> Result<IpAddr, Reported> {

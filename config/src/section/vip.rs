@@ -1,7 +1,7 @@
 //! `[[vip]]`: what clients dial.
 
 use super::address::not_unicast;
-use crate::model::{Protocol, Timeouts, Vip, VipPort};
+use crate::model::{Affinity, Protocol, Timeouts, Vip, VipPort};
 use crate::reader::{Reader, type_of};
 use crate::report::Reported;
 use crate::schema::keys::vip as keys;
@@ -15,6 +15,7 @@ pub(crate) struct VipEntry {
     pub(crate) address_line: usize,
     pub(crate) port_line: usize,
     pub(crate) pool_line: usize,
+    pub(crate) affinity_line: usize,
 }
 
 pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<VipEntry, Reported> {
@@ -25,6 +26,10 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<VipEntry, Reported> {
         &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("any", Protocol::Any)],
     );
     let pool = reader.text(&keys::POOL);
+    let affinity = reader.choice(
+        &keys::AFFINITY,
+        &[("flow", Affinity::Flow), ("source", Affinity::Source), ("quic", Affinity::Quic)],
+    );
     let timeouts = read_timeouts(&mut reader);
     let vip = Vip {
         address: address?,
@@ -32,12 +37,14 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<VipEntry, Reported> {
         protocol: protocol?,
         pool: pool?,
         timeouts: timeouts?,
+        affinity: affinity?,
     };
     Ok(VipEntry {
         vip,
         address_line: reader.line_of(&keys::ADDRESS),
         port_line: reader.line_of(&keys::PORT),
         pool_line: reader.line_of(&keys::POOL),
+        affinity_line: reader.line_of(&keys::AFFINITY),
     })
 }
 

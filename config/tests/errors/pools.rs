@@ -107,3 +107,84 @@ fn a_backend_before_its_pool_is_refused() {
          weir.toml:1: pool is a table (expected tables, each written [[pool]])",
     );
 }
+
+/// The good file for QUIC: the pool as `quic` changes it, the backend with `ids`, the VIP with
+/// `affinity`.
+fn quic(tables: &str, ids: &str, affinity: &str) -> String {
+    super::GOOD
+        .replace("\nweight = 100\n", &format!("\n{ids}\n\n{tables}\n"))
+        .replace("protocol = \"tcp\"", &format!("protocol = \"udp\"\n{affinity}"))
+}
+
+const QUIC: &str = "[[pool.quic]]\nconfig_id = 0\nserver_id_length = 1\nnonce_length = 5\n\
+                    key = \"0123456789abcdef0123456789abcdef\"";
+
+#[test]
+fn quic_affinity_needs_a_pool_that_reads_connection_ids() {
+    let loaded = config::Config::parse(
+        &quic(QUIC, "quic_server_ids = [\"0a\"]", "affinity = \"quic\""),
+        "weir.toml",
+    );
+    assert_eq!(loaded.unwrap().warnings, []);
+    check_file(
+        &quic("", "", "affinity = \"quic\""),
+        "weir.toml:36: vip 203.0.113.1:80/udp: affinity = \"quic\" cannot work: pool \"web\" at \
+         line 19 has no [[pool.quic]] (expected one, and quic_server_ids of its backends)",
+    );
+    check_file(
+        &quic(QUIC, "quic_server_ids = [\"0a\"]", "affinity = \"quic\"")
+            .replace("\"udp\"", "\"any\""),
+        "weir.toml:40: vip 203.0.113.1:80/any: affinity = \"quic\" is for UDP, and protocol is \
+         \"any\" (expected protocol = \"udp\")",
+    );
+}
+
+#[test]
+fn quic_configurations_are_in_their_bounds_and_keys_are_not_shown() {
+    let ids = "quic_server_ids = [\"0a\"]";
+    let affinity = "affinity = \"quic\"";
+    check_file(
+        &quic(&QUIC.replace("= 5", "= 18"), ids, affinity).replace("length = 1\n", "length = 2\n"),
+        "weir.toml:33: pool \"web\": quic #1: nonce_length = 18 does not fit beside a server id \
+         of 2 octets (expected at most 17: both together 19)",
+    );
+    check_file(
+        &quic(&QUIC.replace("abcdef\"", "abcde\""), ids, affinity),
+        "weir.toml:34: pool \"web\": quic #1: key = \"...\" is not 32 hex digits (expected 32 hex \
+         digits in quotes)",
+    );
+    check_file(
+        &quic(&QUIC.replace("config_id = 0", "config_id = 7"), ids, affinity),
+        "weir.toml:31: pool \"web\": quic #1: config_id = 7 is out of range (expected 0 to 6, \
+         unique in its pool)",
+    );
+    check_file(
+        &quic(&format!("{QUIC}\n{QUIC}"), ids, affinity),
+        "weir.toml:36: pool \"web\": quic #2: config_id = 0 is also that of the table at line 31 \
+         (expected a number of its own for each)",
+    );
+}
+
+#[test]
+fn server_ids_are_one_backends_and_as_long_as_configured() {
+    let affinity = "affinity = \"quic\"";
+    check_file(
+        &quic(QUIC, "quic_server_ids = [\"0a\", \"0A\"]", affinity),
+        "weir.toml:28: pool \"web\": backend \"host-1\": quic_server_ids: \"0a\" is also the \
+         server id of line 28 (expected ids that one backend has)",
+    );
+    check_file(
+        &quic(QUIC, "quic_server_ids = [\"0a\", \"0a0b\"]", affinity),
+        "weir.toml:28: pool \"web\": backend \"host-1\": quic_server_ids: \"0a0b\" has 2 octets \
+         (expected the server_id_length of a [[pool.quic]] of this pool)",
+    );
+    let loaded = config::Config::parse(&quic(QUIC, "", affinity), "weir.toml").unwrap();
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "weir.toml:25: pool \"web\": backend \"host-1\": quic_server_ids: none has the length 1, \
+             so connection ids of that [[pool.quic]] never name this backend"
+        ]
+    );
+}

@@ -50,7 +50,11 @@ impl<P: Port> Core<P> {
         probe_burst(&mut self.work, &self.conntrack);
         let selector =
             Selector { tables, conntrack: &mut self.conntrack, counters: &self.counters, now_ms };
-        select_burst(&mut self.work, selector).add_to(&self.counters);
+        let tally = match tables.steered {
+            false => select_burst(&mut self.work, selector),
+            true => select_burst_steered(&mut self.work, burst, selector),
+        };
+        tally.add_to(&self.counters);
         // Rewrite or answer, and hand over to the port.
         let mut forwarded = 0;
         for (place, mut packet) in burst.drain(..).enumerate() {
@@ -377,6 +381,25 @@ fn select_burst(work: &mut [Work], mut selector: Selector<'_>) -> Tally {
         if let Class::Vip(vip) = work.class {
             work.selection =
                 selector.select(&work.parsed, vip, work.flow_hash, work.probe, &mut tally);
+        }
+    }
+    tally
+}
+
+/// As [`select_burst`], where packets may name their backends themselves.
+#[cold]
+#[inline(never)]
+fn select_burst_steered<B: Buffer>(
+    work: &mut [Work],
+    burst: &[B],
+    mut selector: Selector<'_>,
+) -> Tally {
+    let mut tally = Tally::default();
+    for (work, packet) in work.iter_mut().zip(burst) {
+        if let Class::Vip(vip) = work.class {
+            let Work { parsed, flow_hash, probe, .. } = work;
+            work.selection =
+                selector.select_steered(parsed, packet.data(), vip, *flow_hash, *probe, &mut tally);
         }
     }
     tally

@@ -51,11 +51,16 @@ pub(crate) fn rst(source: Endpoint, destination: Endpoint) -> Vec<u8> {
 
 /// UDP.
 pub(crate) fn udp(source: Endpoint, destination: Endpoint) -> Vec<u8> {
+    datagram(source, destination, &[0x5a; 16])
+}
+
+/// UDP with a payload.
+pub(crate) fn datagram(source: Endpoint, destination: Endpoint, payload: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(GATEWAY_MAC.0, NODE_MAC.0)
         .ipv4(source.0, destination.0, 64)
         .udp(source.1, destination.1);
-    let mut bytes = Vec::with_capacity(builder.size(16));
-    builder.write(&mut bytes, &[0x5a; 16]).unwrap();
+    let mut bytes = Vec::with_capacity(builder.size(payload.len()));
+    builder.write(&mut bytes, payload).unwrap();
     bytes
 }
 

@@ -21,14 +21,15 @@ use dataplane::counters::WorkerCounters;
 use dataplane::link::{Command, FlowFilter, WorkerLink};
 use dataplane::port::memory::MemoryPort;
 use dataplane::publish::Publisher;
-use dataplane::tables::{BackendState, Forwarding, Tables};
+use dataplane::quic::Configuration;
+use dataplane::tables::{Affinity, BackendState, Forwarding, Tables};
 use dataplane::verdict::{DropReason, Verdict};
 use dataplane::vip::{VipPorts, VipProtocol};
 use dataplane::worker::{Worker, WorkerOptions};
 
 use super::verify::{header_is_sound, ip_packet, is_reply, repair, sums_to_zero};
 use super::world::{
-    GATEWAY_MAC, NODE_MAC, OUTER_TTL, PoolSpec, VLAN, World, backend, source_at, vip,
+    GATEWAY_MAC, NODE_MAC, OUTER_TTL, PoolSpec, VLAN, World, backend, set_affinity, source_at, vip,
 };
 
 /// Length of a record's head.
@@ -97,7 +98,9 @@ impl Pipeline {
         let worlds = (0..VERSIONS)
             .map(|version| {
                 let world = world(version);
-                let tables = world.tables(1);
+                let mut tables = world.tables(1);
+                set_affinity(&mut tables, 1, Affinity::Quic, &quic());
+                set_affinity(&mut tables, 3, Affinity::Source, &[]);
                 (world, tables)
             })
             .collect();
@@ -313,7 +316,21 @@ fn copy(tables: &Tables, generation: u64) -> Tables {
         pools: Arc::clone(&tables.pools),
         backends: tables.backends.clone(),
         ports: Arc::clone(&tables.ports),
+        steered: tables.steered,
     }
+}
+
+/// Connection ids in plain text, of one block, and of two halves.
+fn quic() -> [Configuration; 3] {
+    [(0, 4, None), (1, 15, Some([7; 16])), (2, 5, Some([8; 16]))].map(
+        |(config_id, nonce_length, key)| Configuration {
+            config_id,
+            server_id_length: 1,
+            nonce_length,
+            key,
+            self_encoded_length: config_id == 2,
+        },
+    )
 }
 
 /// Four versions of one configuration: backends drain, are evicted, come back as others, and

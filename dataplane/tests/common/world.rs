@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use conntrack::Timeouts;
+use dataplane::quic::{Configuration, Router, ServerId};
 use dataplane::tables::{
-    Backend, BackendState, Encapsulation, Forwarding, Pool, PortTable, Tables, Vip,
+    Affinity, Backend, BackendState, Encapsulation, Forwarding, Pool, PortTable, Tables, Vip,
 };
 use dataplane::vip::{VipLookup, VipMatch, VipPorts, VipProtocol};
 use dataplane::wire::MacAddress;
@@ -90,12 +91,34 @@ pub(crate) fn backend(pool: u32, id: &str, address: [u8; 4], port: u8) -> Backen
     }
 }
 
+/// Gives a VIP an affinity; for [`Affinity::Quic`] its pool reads connection ids, and a server
+/// id is a backend's index, in one octet.
+pub(crate) fn set_affinity(
+    tables: &mut Tables,
+    vip: usize,
+    affinity: Affinity,
+    configurations: &[Configuration],
+) {
+    let mut vips = tables.vips.to_vec();
+    vips[vip].affinity = affinity;
+    tables.vips = vips.into();
+    if affinity == Affinity::Quic {
+        tables.steered = true;
+        let servers = (0..tables.backends.len() as u32)
+            .map(|index| (ServerId::new(&[index as u8]).expect("an octet"), index));
+        let router = Router::new(configurations, servers).expect("a router");
+        let pool = tables.vips[vip].pool as usize;
+        let pools = Arc::get_mut(&mut tables.pools).expect("tables of nobody else");
+        Arc::get_mut(&mut pools[pool]).expect("a pool of nobody else").quic = Some(router);
+    }
+}
+
 impl World {
     /// The tables of this world.
     pub(crate) fn tables(&self, generation: u64) -> Tables {
         let matches = self.vips.iter().map(|vip| &vip.matches);
-        let vips: Vec<Vip> =
-            self.vips.iter().map(|vip| Vip { pool: vip.pool, timeouts: vip.timeouts }).collect();
+        let vip = |vip: &VipSpec| Vip { pool: vip.pool, timeouts: vip.timeouts, ..Vip::default() };
+        let vips: Vec<Vip> = self.vips.iter().map(vip).collect();
         let pools: Vec<Arc<Pool>> =
             (0u32..).zip(&self.pools).map(|(i, p)| self.pool(i, p)).collect();
         Tables {
@@ -105,6 +128,7 @@ impl World {
             pools: pools.into(),
             backends: self.backends.iter().map(|backend| self.record(backend)).collect(),
             ports: ports().into(),
+            steered: false,
         }
     }
 
@@ -120,6 +144,7 @@ impl World {
             selector: Selector::Maglev(table),
             hasher: FlowHasher::new(secret),
             reselect: pool.reselect,
+            quic: None,
         })
     }
 
