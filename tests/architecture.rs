@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "control",
         &["access", "client", "config", "conntrack", "dataplane", "health", "maglev", "proto"],
     ),
-    ("bench", &["config", "conntrack", "control", "dataplane", "maglev"]),
+    ("bench", &["client", "config", "conntrack", "control", "dataplane", "maglev", "proto"]),
     (
         ".",
         &[

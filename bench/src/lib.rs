@@ -4,11 +4,14 @@
 //! test, as an operator would configure it; [`weir`] runs it as `weir run` does, with a
 //! [`sampled`] port whose packets [`verify`] compares byte by byte; [`testpmd`] is the yardstick.
 //! [`side_by_side`] interleaves them. Single parts are measured in `benches/`.
+//!
+//! [`fleet`] is the other half: the control plane at full size, with processes of `weir`.
 
 #![forbid(unsafe_code)]
 
 pub mod capture;
 pub mod cpu_time;
+pub mod fleet;
 pub mod flows;
 pub mod frame;
 pub mod sampled;
