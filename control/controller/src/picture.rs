@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use health::{Millis, Outcome, PoolHealth};
+use proto::v1::BackendEntry;
 use registry::{Snapshot, rows};
 
 use crate::clock::unix_ns;
@@ -56,6 +57,10 @@ pub(crate) struct Picture {
     evicted: BTreeMap<String, Evicted>,
     touched: BTreeSet<String>,
     news: BTreeSet<String>,
+    /// By pool: what nodes were told last, ordered by id.
+    told: BTreeMap<String, Vec<BackendEntry>>,
+    /// By pool: backends that were told as they were before, until the registry has what they are.
+    withheld: BTreeMap<String, BTreeSet<String>>,
     sequence: u64,
     /// The rows are those of before this term.
     filling: bool,
@@ -97,6 +102,8 @@ impl Picture {
             evicted: BTreeMap::new(),
             touched: BTreeSet::new(),
             news: BTreeSet::new(),
+            told: BTreeMap::new(),
+            withheld: BTreeMap::new(),
             sequence: 0,
             filling: false,
         };
@@ -139,10 +146,10 @@ impl Picture {
         unwritten: Unwritten,
     ) -> Option<rows::Backend> {
         let state = wire::row_state(self.health.get(&row.pool_id)?.state(&row.id)?);
-        let same = row.state == state;
-        if same && row.ready == unwritten.ready {
+        if self.says(row, &unwritten) {
             return None;
         }
+        let same = row.state == state;
         let draining = state == rows::BackendState::Draining;
         Some(rows::Backend {
             state,
@@ -151,6 +158,13 @@ impl Picture {
             drain_until_ns: row.drain_until_ns.filter(|_| draining),
             ..row.clone()
         })
+    }
+
+    /// Whether a row says already what health finds.
+    fn says(&self, row: &rows::Backend, unwritten: &Unwritten) -> bool {
+        let state = self.health.get(&row.pool_id).and_then(|health| health.state(&row.id));
+        state.is_none_or(|state| row.state == wire::row_state(state))
+            && row.ready == unwritten.ready
     }
 
     fn conclude(&mut self, pool: &str, outcome: Outcome) {

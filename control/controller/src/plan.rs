@@ -31,6 +31,8 @@ use crate::office::{Office, invalid, not_found};
 use crate::picture::Picture;
 use crate::snapshots::Board;
 use crate::wire;
+#[cfg(test)]
+pub(crate) use effect::tests;
 use effect::{Side, What, effect};
 
 /// Plans that are made at a time; the others wait their turn. Each one builds two tables.

@@ -95,14 +95,14 @@ impl Side {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use health::lifecycle::State;
     use health::{Row, Settings};
     use registry::rows::{Forwarding, HashSecret, ProbeKind, ProbeSettings, Scheduler};
 
     use super::*;
 
-    pub(in crate::plan) fn settings() -> PoolSettings {
+    pub(crate) fn settings() -> PoolSettings {
         PoolSettings {
             scheduler: Scheduler::Maglev,
             table_size: 65_537,

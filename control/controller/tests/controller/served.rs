@@ -67,8 +67,11 @@ async fn who_is_ejected_is_out_of_the_table_and_the_digest_says_so() {
     for checker in &checkers {
         checker.sees("c", Health::Unhealthy, Health::Healthy);
     }
-    let panic = until(&mut stream, |s| s.backends.iter().all(|entry| entry.weight > 0)).await;
-    assert_eq!(state(&panic, "c"), Some(BackendState::Unhealthy));
+    let panic = until(&mut stream, |s| {
+        let all = s.backends.iter().all(|entry| entry.weight > 0);
+        all && state(s, "c") == Some(BackendState::Unhealthy)
+    })
+    .await;
     assert_eq!(digest_of(&panic), digest(&["a", "b", "c"]));
     let drained = lab.drain("a", 600).await;
     drained.unwrap();
