@@ -16,7 +16,7 @@ end_leftovers() {
     [[ -f $work/pids ]] || return 0
     while read -r id; do
         # The id may be another's by now.
-        if [[ $(tr '\0' ' ' <"/proc/$id/cmdline" 2>/dev/null) == *"$work"* ]]; then
+        if { tr '\0' ' ' <"/proc/$id/cmdline"; } 2>/dev/null | grep -qF "$work"; then
             kill -CONT "$id" 2>/dev/null || true
             stop_process "$id" 3 || true
         fi
