@@ -147,7 +147,7 @@ async fn a_fleet_agrees_with_its_controller_and_serves_on_without_it() {
         protocol: v1::Protocol::Tcp.into(),
         ..v1::Vip::default()
     };
-    let bind = v1::BindVipReq { pool_id: "web".to_owned(), vip: Some(vip) };
+    let bind = v1::BindVipReq { pool_id: "web".to_owned(), vip: Some(vip), from_pool: None };
     call(&operator, |mut client| {
         let bind = bind.clone();
         async move { client.bind_vip_to_pool(bind).await }

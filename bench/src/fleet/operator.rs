@@ -73,7 +73,7 @@ impl Operator {
             protocol: v1::Protocol::Tcp.into(),
             ..v1::Vip::default()
         };
-        let request = v1::BindVipReq { pool_id: pool.to_owned(), vip: Some(vip) };
+        let request = v1::BindVipReq { pool_id: pool.to_owned(), vip: Some(vip), from_pool: None };
         self.call(|mut client| {
             let request = request.clone();
             async move { client.bind_vip_to_pool(request).await }

@@ -13,10 +13,14 @@ use crate::wire;
 /// VIPs that a node can have.
 const MAX_VIPS: usize = 65_536;
 
-/// Binds a VIP. The same again is OK; other idle times replace those there are.
+/// Binds a VIP, or moves it here from the pool that is named. The same again is OK; other idle
+/// times replace those there are.
 pub(crate) async fn bind_vip(office: &Office, request: BindVipReq) -> Result<Ack, Status> {
-    let BindVipReq { pool_id, vip } = request;
+    let BindVipReq { pool_id, vip, from_pool } = request;
     wire::id("pool_id", &pool_id)?;
+    if let Some(from_pool) = &from_pool {
+        wire::id("from_pool", from_pool)?;
+    }
     let vip = vip.ok_or_else(|| invalid("vip", "is missing"))?;
     let mut row = wire::vip_row(&pool_id, &vip)?;
     office
@@ -26,11 +30,13 @@ pub(crate) async fn bind_vip(office: &Office, request: BindVipReq) -> Result<Ack
             let key = row.key();
             let there = Preconditions::default().at(Key::Pool(pool_id.clone()), found_pool.version);
             if let Some(found) = picture.rows.vips.get(&key) {
-                if found.row.pool_id != pool_id {
-                    let other = &found.row.pool_id;
-                    return Err(Status::already_exists(format!(
-                        "vip: {key} is bound to pool \"{other}\""
-                    )));
+                let bound = &found.row.pool_id;
+                if *bound != pool_id && from_pool.as_ref() != Some(bound) {
+                    let what = format!("vip: {key} is bound to pool \"{bound}\"");
+                    return Err(match &from_pool {
+                        None => Status::already_exists(what),
+                        Some(from) => not_in(from, what),
+                    });
                 }
                 row.unknown = found.row.unknown.clone();
                 row.idle.unknown = found.row.idle.unknown.clone();
@@ -39,6 +45,9 @@ pub(crate) async fn bind_vip(office: &Office, request: BindVipReq) -> Result<Ack
                 }
                 let expected = there.at(Key::Vip(key), found.version);
                 return Ok(written(vec![put(row)], expected));
+            }
+            if let Some(from) = &from_pool {
+                return Err(not_in(from, format!("vip: {key} is bound to no pool")));
             }
             if let Some((other, bound)) = overlapping(picture, &key) {
                 return Err(Status::already_exists(format!(
@@ -52,6 +61,11 @@ pub(crate) async fn bind_vip(office: &Office, request: BindVipReq) -> Result<Ack
             Ok(written(vec![put(row)], there.absent(Key::Vip(key))))
         })
         .await
+}
+
+/// A VIP is not where its caller takes it from.
+fn not_in(from: &str, what: String) -> Status {
+    Status::failed_precondition(format!("{what}, expected from_pool \"{from}\""))
 }
 
 pub(crate) async fn unbind_vip(office: &Office, request: UnbindVipReq) -> Result<Ack, Status> {

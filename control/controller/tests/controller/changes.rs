@@ -1,13 +1,13 @@
 //! What operators change, and that it is idempotent.
 
 use proto::v1::{
-    BackendState, DeletePoolReq, DeregisterBackendReq, DrainBackendReq, GetPoolReq,
+    BackendState, BindVipReq, DeletePoolReq, DeregisterBackendReq, DrainBackendReq, GetPoolReq,
     ListBackendsReq, ListPoolsReq, ListViPsReq, PoolSettings, ProbeSettings, RegisterBackendReq,
-    UnbindVipReq, UpdateBackendReq, UpdatePoolReq, WatchEventsReq,
+    UnbindVipReq, UpdateBackendReq, UpdatePoolReq, Vip, WatchEventsReq,
 };
 use tonic::Code;
 
-use crate::common::{Lab, binding, create, eventually, registration, soon, vip};
+use crate::common::{Lab, binding, create, eventually, everything, registration, soon, vip};
 
 #[tokio::test]
 async fn a_pool_has_the_defaults_and_no_visible_secret() {
@@ -192,6 +192,40 @@ async fn vips_of_two_pools_do_not_tie() {
     bind("api", vip("203.0.113.0/28", 0, 0)).await.unwrap();
     let request = ListViPsReq { pool_id: "api".into() };
     assert_eq!(lab.client.list_vi_ps(request).await.unwrap().into_inner().vips.len(), 3);
+}
+
+#[tokio::test]
+async fn a_vip_moves_from_pool_to_pool_in_one_step() {
+    let mut lab = Lab::start().await;
+    lab.pool("web").await;
+    lab.pool("api").await;
+    let http = || vip("203.0.113.1", 80, 80);
+    let mut bind = async |pool: &str, from: Option<&str>| {
+        let request = BindVipReq {
+            from_pool: from.map(str::to_owned),
+            ..binding(pool, Vip { established_seconds: 900, ..http() })
+        };
+        lab.client.bind_vip_to_pool(request).await
+    };
+    // There is nothing to take, and then it is not where it is taken from.
+    let refused = bind("api", Some("web")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let first = bind("web", None).await.unwrap().into_inner();
+    let refused = bind("api", Some("other")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("bound to pool \"web\""), "{refused}");
+    let moved = bind("api", Some("web")).await.unwrap().into_inner();
+    assert_eq!(moved.revision, first.revision + 1, "one transaction");
+    // The same again is true already.
+    assert_eq!(bind("api", Some("web")).await.unwrap().into_inner(), moved);
+    let all = lab.client.list_vi_ps(ListViPsReq::default()).await.unwrap().into_inner().vips;
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].pool_id, "api");
+    assert_eq!(all[0].vip.as_ref().unwrap().established_seconds, 900);
+    // Nodes are told of both: the one has it, the other has it not.
+    let web = lab.initial(everything()).await;
+    let vips = |pool: &str| web.iter().find(|s| s.pool_id == pool).unwrap().vips.len();
+    assert_eq!((vips("web"), vips("api")), (0, 1));
 }
 
 #[tokio::test]

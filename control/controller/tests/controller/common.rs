@@ -143,7 +143,7 @@ pub(crate) fn vip(address: &str, first: u32, last: u32) -> Vip {
 }
 
 pub(crate) fn binding(pool: &str, vip: Vip) -> BindVipReq {
-    BindVipReq { pool_id: pool.into(), vip: Some(vip) }
+    BindVipReq { pool_id: pool.into(), vip: Some(vip), from_pool: None }
 }
 
 /// A node that has nothing yet.

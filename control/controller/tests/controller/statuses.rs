@@ -145,7 +145,7 @@ async fn invalid_argument_names_the_field() {
         let answer = lab.client.bind_vip_to_pool(binding("web", vip)).await;
         refused(answer, Code::InvalidArgument, field);
     }
-    let request = BindVipReq { pool_id: "web".into(), vip: None };
+    let request = BindVipReq { pool_id: "web".into(), ..BindVipReq::default() };
     refused(lab.client.bind_vip_to_pool(request).await, Code::InvalidArgument, "vip");
     let request =
         UpdateBackendReq { backend_id: "a".into(), port: Some(0), ..UpdateBackendReq::default() };

@@ -153,16 +153,10 @@ async fn apply(step: &Step, now: bool, context: &mut Context<'_, '_>) -> Result<
         Step::UndoDrain { backend } => drain(context, backend, true).await?,
         Step::Bind { vip, pool, idle, from } => {
             let mut message = vip.to_message();
-            if from.as_ref().is_some_and(|from| from != pool) {
-                let request = UnbindVipReq { vip: Some(message.clone()) };
-                let send = |mut client: client::Client, request| async move {
-                    client.unbind_vip(request).await
-                };
-                gone(session.ask(request, send).await)
-                    .map_err(|status| told("UnbindVIP", &status))?;
-            }
             idle.lay_over(&mut message);
-            let request = BindVipReq { pool_id: pool.clone(), vip: Some(message) };
+            // In one step: a VIP that moves is some pool's all the time.
+            let from_pool = from.clone().filter(|from| from != pool);
+            let request = BindVipReq { pool_id: pool.clone(), vip: Some(message), from_pool };
             let send = |mut client: client::Client, request| async move {
                 client.bind_vip_to_pool(request).await
             };

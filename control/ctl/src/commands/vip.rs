@@ -23,6 +23,9 @@ pub(super) enum Command {
         /// ADDRESS:PORT/PROTOCOL, such as 203.0.113.1:80/tcp or 203.0.113.0/28:8000-8099/any; IPv6
         /// in brackets.
         vip: VipName,
+        /// The pool that serves it now: the VIP moves in one step.
+        #[arg(long, value_name = "POOL")]
+        from: Option<String>,
         #[command(flatten)]
         idle: Idle,
     },
@@ -56,14 +59,15 @@ pub(super) struct Idle {
 pub(super) async fn run(command: &Command, context: &mut Context<'_, '_>) -> Result<(), Failure> {
     match command {
         Command::List { pool } => list(pool.clone().unwrap_or_default(), context).await,
-        Command::Bind { pool, vip, idle } => {
+        Command::Bind { pool, vip, from, idle } => {
             let mut message = vip.to_message();
             message.syn_received_seconds = idle.syn_received_seconds;
             message.established_seconds = idle.established_seconds;
             message.fin_wait_seconds = idle.fin_wait_seconds;
             message.time_wait_seconds = idle.time_wait_seconds;
             message.udp_idle_seconds = idle.udp_idle_seconds;
-            let request = BindVipReq { pool_id: pool.clone(), vip: Some(message) };
+            let (pool_id, from_pool) = (pool.clone(), from.clone());
+            let request = BindVipReq { pool_id, vip: Some(message), from_pool };
             let ack = context
                 .session
                 .call("BindVIPToPool", request, |mut client, request| async move {

@@ -57,6 +57,15 @@ async fn a_vip_is_bound_listed_and_unbound() {
     let message = bench.fails("vip bind dns 203.0.113.1:80/tcp").await;
     assert!(message.contains("bound to pool \"web\""), "{message}");
 
+    let message = bench.fails("vip bind dns 203.0.113.1:80/tcp --from other").await;
+    assert!(message.contains("cannot be done as things are"), "{message}");
+    for (pool, from) in [("dns", "web"), ("web", "dns")] {
+        let line = format!("vip bind {pool} 203.0.113.1:80/tcp --from {from}");
+        let line = format!("{line} --established-seconds 900");
+        let moved = format!("203.0.113.1:80/tcp is served by pool {pool}\n");
+        assert_eq!(bench.ok(&line).await, moved);
+    }
+
     let vips = bench.json("vip list --pool web").await;
     assert_eq!(vips["vips"][0]["vip"]["established_seconds"], 900);
     assert_eq!(vips["vips"][0]["vip"]["protocol"], "PROTOCOL_TCP");
