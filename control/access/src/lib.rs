@@ -27,6 +27,7 @@ mod http;
 mod identity;
 mod list;
 mod peer;
+mod seats;
 mod token;
 
 pub use bearer::Bearer;
@@ -34,7 +35,7 @@ pub use files::FileError;
 pub use fresh::keep_fresh;
 pub use http::serve_http;
 pub use identity::{Identity, Role};
-pub use limits::{Guarded, RateLimiter, StreamPlace, Streams};
+pub use limits::{Guarded, RateLimiter, Share, StreamPlace, Streams};
 pub use list::{Access, AccessError, Entry, Proof};
 pub use listen::{Connection, Incoming, Listening};
 pub use peer::Peer;

@@ -1,4 +1,4 @@
-//! How much a caller may: calls a second for each identity, and streams at a time in all.
+//! How much a caller may: calls a second for each identity, and streams at a time.
 //!
 //! A token bucket holds up to `burst` calls and fills at `per_second`; an empty one is an answer
 //! at once, never a wait. Time is passed in. There are as many buckets as identities in the
@@ -6,8 +6,8 @@
 //! what strangers send.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -68,16 +68,42 @@ impl RateLimiter {
     }
 }
 
-/// A bounded number of open streams.
+/// Who a stream is for. Each of the three has places that the others cannot take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Operators and viewers, whatever they watch.
+    People,
+    /// Checkers.
+    Checkers,
+    /// Nodes.
+    Nodes,
+}
+
+/// A bounded number of open streams, so that nobody can lock another out.
+///
+/// A quarter of the places is each share's own. People have no more than that; the last quarter is
+/// for nodes and checkers, whichever come. One identity holds at most a sixteenth, but may hold 8.
 #[derive(Clone, Debug)]
 pub struct Streams {
-    open: Arc<AtomicUsize>,
+    open: Arc<Mutex<Open>>,
     most: usize,
+}
+
+/// How many are open.
+#[derive(Debug, Default)]
+struct Open {
+    shares: [usize; 3],
+    /// Never 0; callers without an entry are in none.
+    identities: HashMap<String, usize>,
 }
 
 /// The place of one stream, given back when it is dropped.
 #[derive(Debug)]
-pub struct StreamPlace(Arc<AtomicUsize>);
+pub struct StreamPlace {
+    open: Arc<Mutex<Open>>,
+    share: Share,
+    identity: Option<String>,
+}
 
 /// A stream that holds its place until it is dropped.
 #[derive(Debug)]
@@ -93,28 +119,54 @@ impl Streams {
         Self { open: Arc::default(), most }
     }
 
-    /// Takes a place.
+    /// Takes a place of `share` for `identity`. Where access is open everybody is one identity,
+    /// which has no bound of its own.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED`, with the bound, if all are taken.
-    pub fn enter(&self) -> Result<StreamPlace, Status> {
-        let entered = self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-            (open < self.most).then_some(open + 1)
-        });
-        match entered {
-            Ok(_) => Ok(StreamPlace(Arc::clone(&self.open))),
-            Err(_) => Err(Status::resource_exhausted(format!(
-                "{} streams are open, the most there may be: back off",
-                self.most
-            ))),
+    /// `RESOURCE_EXHAUSTED`, with the bound that is reached.
+    pub fn enter(&self, share: Share, identity: &Identity) -> Result<StreamPlace, Status> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = (!identity.is_open()).then(|| identity.name().to_owned());
+        if let Some(name) = &name {
+            let most = (self.most / 16).max(8);
+            if open.identities.get(name).is_some_and(|held| *held >= most) {
+                return Err(full(&format!("{name} has {most} streams")));
+            }
         }
+        let own = self.most / 4;
+        let held = open.shares[share as usize];
+        if share == Share::People && held >= own.max(1) {
+            return Err(full(&format!("{held} streams of operators and viewers are open")));
+        }
+        // What nobody else may take counts as taken.
+        let taken = |(index, held): (usize, &usize)| match index == share as usize {
+            true => *held + 1,
+            false => (*held).max(own),
+        };
+        if open.shares.iter().enumerate().map(taken).sum::<usize>() > self.most {
+            let open: usize = open.shares.iter().sum();
+            let (most, reserved) = (self.most, own);
+            return Err(full(&format!(
+                "{open} streams are open of {most}, of which {reserved} each are kept for \
+                 operators, for checkers and for nodes"
+            )));
+        }
+        open.shares[share as usize] += 1;
+        if let Some(name) = &name {
+            *open.identities.entry(name.clone()).or_default() += 1;
+        }
+        Ok(StreamPlace { open: Arc::clone(&self.open), share, identity: name })
     }
 
     /// Streams open now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.load(Ordering::Acquire)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).shares.iter().sum()
     }
+}
+
+fn full(what: &str) -> Status {
+    Status::resource_exhausted(format!("{what}, the most there may be: back off"))
 }
 
 impl StreamPlace {
@@ -126,7 +178,16 @@ impl StreamPlace {
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.shares[self.share as usize] -= 1;
+        if let Some(name) = self.identity.take()
+            && let Entry::Occupied(mut held) = open.identities.entry(name)
+        {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
     }
 }
 
@@ -199,16 +260,49 @@ mod tests {
 
     #[tokio::test]
     async fn streams_have_places_that_come_back() {
-        let streams = Streams::new(2);
-        let first = streams.enter().unwrap();
-        let second = streams.clone().enter().unwrap().hold(tokio_stream::iter([1, 2]));
+        let (streams, anybody) = (Streams::new(2), Identity::anybody());
+        let first = streams.enter(Share::Nodes, &anybody).unwrap();
+        let second = streams.clone().enter(Share::Checkers, &anybody).unwrap();
+        let second = second.hold(tokio_stream::iter([1, 2]));
         assert_eq!(streams.open(), 2);
-        let refused = streams.enter().unwrap_err();
+        let refused = streams.enter(Share::Nodes, &anybody).unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert!(refused.message().starts_with("2 streams are open"), "{refused}");
+        assert!(refused.message().starts_with("2 streams are open of 2"), "{refused}");
         let all: Vec<i32> = tokio_stream::StreamExt::collect(second).await;
         assert_eq!((all, streams.open()), (vec![1, 2], 1));
         drop(first);
         assert_eq!(streams.open(), 0);
+    }
+
+    #[test]
+    fn no_share_can_take_the_places_of_another() {
+        let fill = |streams: &Streams, share| -> Vec<StreamPlace> {
+            std::iter::from_fn(|| streams.enter(share, &Identity::anybody()).ok()).collect()
+        };
+        use Share::{Checkers, Nodes, People};
+        for (order, held) in [
+            ([People, Nodes, Checkers], [128, 256, 128]),
+            ([Nodes, Checkers, People], [256, 128, 128]),
+            ([Checkers, People, Nodes], [256, 128, 128]),
+        ] {
+            let streams = Streams::new(512);
+            let places = order.map(|share| fill(&streams, share));
+            assert_eq!(places.each_ref().map(Vec::len), held, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn one_identity_has_a_sixteenth_and_gets_it_back() {
+        let streams = Streams::new(512);
+        let mut places: Vec<_> =
+            (0..32).map(|_| streams.enter(Share::Nodes, &caller("lb-a1")).unwrap()).collect();
+        let refused = streams.enter(Share::Nodes, &caller("lb-a1")).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().starts_with("lb-a1 has 32 streams"), "{refused}");
+        streams.enter(Share::Nodes, &caller("lb-a2")).unwrap();
+        places.pop();
+        places.push(streams.enter(Share::Nodes, &caller("lb-a1")).unwrap());
+        drop(places);
+        assert!(streams.open.lock().unwrap().identities.is_empty());
     }
 }

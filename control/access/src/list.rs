@@ -197,6 +197,14 @@ impl Access {
     }
 
     fn identify(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Identity, Status> {
+        let identity = self.recognise(headers, extensions)?;
+        if let Some(peer) = extensions.get::<Peer>() {
+            peer.whose.is(&identity);
+        }
+        Ok(identity)
+    }
+
+    fn recognise(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Identity, Status> {
         let list = self.list();
         if list.is_empty() {
             return Ok(Identity::anybody());

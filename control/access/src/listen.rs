@@ -2,7 +2,7 @@
 //!
 //! [`Incoming`] is the stream that `tonic`'s `serve_with_incoming` takes. Handshakes run beside
 //! each other, each with bounded patience; a connection holds one of a bounded number of places
-//! until it is dropped; a peer that does not take what is written to it loses its connection.
+//! until it is dropped, or has to make way (`seats.rs`); a peer that does not take what is written to it loses its connection.
 //! Each handshake uses the certificates that are current then, so a reload needs no new listener.
 
 use std::io;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -23,6 +23,7 @@ use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use crate::peer::Peer;
+use crate::seats::{Seat, Seats};
 use crate::tls::{Protocol, Tls};
 
 /// How long a handshake may take.
@@ -31,6 +32,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long a connection that has to make way is waited for before another has to.
+const MAKE_WAY: Duration = Duration::from_millis(100);
 /// Connections between their handshake and the server.
 const READY: usize = 16;
 
@@ -41,7 +44,8 @@ pub struct Listening {
     pub listener: TcpListener,
     /// TLS; without it the address must be loopback ([`crate::Access::build`] sees to that).
     pub tls: Option<Arc<Tls>>,
-    /// Connections at a time; others wait to be accepted.
+    /// Connections at a time. When there are as many, strangers make way, and where there is none
+    /// left others wait.
     pub max_connections: usize,
 }
 
@@ -85,9 +89,12 @@ impl Drop for Incoming {
 
 async fn accept(listening: Listening, protocol: Protocol, sender: mpsc::Sender<Connection>) {
     let places = Arc::new(Semaphore::new(listening.max_connections));
+    let seats = Seats::new(listening.max_connections);
     let mut handshakes = JoinSet::new();
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    loop {
         let (stream, address) = next(&listening.listener).await;
+        let place = place(&places, &seats).await;
+        let (seat, mut told_to_go) = seats.take();
         let config = listening.tls.as_ref().map(|tls| tls.config(protocol));
         let sender = sender.clone();
         handshakes.spawn(async move {
@@ -95,7 +102,11 @@ async fn accept(listening: Listening, protocol: Protocol, sender: mpsc::Sender<C
                 None => Io::Plain(stream),
                 Some(config) => {
                     let shaken = TlsAcceptor::from(config).accept(stream);
-                    match timeout(HANDSHAKE_TIMEOUT, shaken).await {
+                    let shaken = tokio::select! {
+                        shaken = timeout(HANDSHAKE_TIMEOUT, shaken) => shaken,
+                        _ = &mut told_to_go => return,
+                    };
+                    match shaken {
                         Ok(Ok(stream)) => Io::Tls(Box::new(stream)),
                         Ok(Err(error)) => {
                             tracing::info!(peer = %address, %error, "TLS handshake failed");
@@ -109,9 +120,23 @@ async fn accept(listening: Listening, protocol: Protocol, sender: mpsc::Sender<C
                 }
             };
             // The server is gone, or takes it.
-            let _ = sender.send(Connection::new(io, address, place)).await;
+            let held = (seat, place);
+            let _ = sender.send(Connection::new(io, address, held, told_to_go)).await;
         });
         while handshakes.try_join_next().is_some() {}
+    }
+}
+
+/// A place for one more connection; where there is none, strangers make way, one after the other.
+async fn place(places: &Arc<Semaphore>, seats: &Seats) -> OwnedSemaphorePermit {
+    loop {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return place;
+        }
+        seats.make_way();
+        if let Ok(Ok(place)) = timeout(MAKE_WAY, Arc::clone(places).acquire_owned()).await {
+            return place;
+        }
     }
 }
 
@@ -141,7 +166,9 @@ pub struct Connection {
     peer: Peer,
     /// Runs while a write waits for the peer.
     stall: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    /// Ends when another needs the place more; `None` from then on.
+    told_to_go: Option<oneshot::Receiver<()>>,
+    _held: (Seat, OwnedSemaphorePermit),
 }
 
 #[derive(Debug)]
@@ -151,13 +178,18 @@ enum Io {
 }
 
 impl Connection {
-    fn new(io: Io, address: SocketAddr, place: OwnedSemaphorePermit) -> Self {
+    fn new(
+        io: Io,
+        address: SocketAddr,
+        held: (Seat, OwnedSemaphorePermit),
+        told_to_go: oneshot::Receiver<()>,
+    ) -> Self {
         let chain = match &io {
             Io::Plain(_) => None,
             Io::Tls(stream) => stream.get_ref().1.peer_certificates(),
         };
-        let peer = Peer::new(Some(address), chain);
-        Self { io, peer, stall: None, _place: place }
+        let peer = Peer { whose: held.0.whose.clone(), ..Peer::new(Some(address), chain) };
+        Self { io, peer, stall: None, told_to_go: Some(told_to_go), _held: held }
     }
 
     /// Who is at the other end.
@@ -166,12 +198,30 @@ impl Connection {
         &self.peer
     }
 
+    /// Whether the place is another's from now on.
+    ///
+    /// # Errors
+    /// Then, and at each call after it.
+    fn stays(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Some(told) = &mut self.told_to_go
+            && Pin::new(told).poll(cx).is_ready()
+        {
+            tracing::info!(peer = ?self.peer.address, "connection closed: others need its place");
+            self.told_to_go = None;
+        }
+        match self.told_to_go {
+            Some(_) => Ok(()),
+            None => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "made way for another")),
+        }
+    }
+
     /// Gives a write that waits no more than [`STALL_TIMEOUT`].
     fn patient<T>(
         &mut self,
         cx: &mut Context<'_>,
         poll: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.stays(cx)?;
         if poll.is_ready() {
             self.stall = None;
             return poll;
@@ -196,6 +246,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.stays(cx)?;
         match &mut self.io {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),

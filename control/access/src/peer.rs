@@ -15,6 +15,8 @@ use rustls::pki_types::CertificateDer;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::seats::Whose;
+
 /// Most names of a certificate that are looked at.
 const MAX_NAMES: usize = 32;
 
@@ -25,6 +27,8 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// What it proved when the connection began; `None` without TLS or a certificate.
     pub certificate: Option<Arc<ProvenNames>>,
+    /// To be told whose the connection is.
+    pub(crate) whose: Whose,
 }
 
 /// The names of a verified certificate.
@@ -42,7 +46,7 @@ impl Peer {
     pub fn new(address: Option<SocketAddr>, chain: Option<&[CertificateDer<'_>]>) -> Self {
         let certificate =
             chain.and_then(<[_]>::first).and_then(|leaf| ProvenNames::read(leaf)).map(Arc::new);
-        Self { address, certificate }
+        Self { address, certificate, whose: Whose::default() }
     }
 
     /// The peer of a request: what [`crate::listen`] left there, else what tonic's own TLS did.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::{Access, Identity, RateLimiter, Role, Streams};
+use access::{Access, Identity, RateLimiter, Role, Share, Streams};
 use proto::v1::lb_control_plane_server::LbControlPlane;
 use proto::v1::{
     Ack, Assignments, Backend, BindVipReq, CreatePoolReq, DeletePoolReq, DeregisterBackendReq,
@@ -52,6 +52,20 @@ impl Call {
             Self::Look => &[Role::Viewer],
             Self::Check => &[Role::Checker],
             Self::Serve => &[Role::Node],
+        }
+    }
+
+    /// Whose places its stream takes: the role's. Where everybody has every role, the call says.
+    fn share(self, caller: &Identity) -> Share {
+        let role = match (caller.is_open(), self) {
+            (true, Self::Check) => Role::Checker,
+            (true, Self::Serve) => Role::Node,
+            _ => caller.role(),
+        };
+        match role {
+            Role::Operator | Role::Viewer => Share::People,
+            Role::Checker => Share::Checkers,
+            Role::Node => Share::Nodes,
         }
     }
 }
@@ -105,9 +119,11 @@ impl Service {
     fn serve<T: Send + 'static>(
         &self,
         office: &Office,
+        call: Call,
+        caller: &Identity,
         make: impl FnOnce() -> Result<Reply<T>, Status>,
     ) -> Answer<Reply<T>> {
-        let place = self.streams.enter()?;
+        let place = self.streams.enter(call.share(caller), caller)?;
         let over = over(self.standing.clone(), office.epoch);
         Ok(Response::new(served(make()?, over, place)))
     }
@@ -155,7 +171,9 @@ impl LbControlPlane for Service {
         request: Request<Streaming<HealthReport>>,
     ) -> Answer<Self::ReportHealthStream> {
         let (office, caller) = self.admit(&request, Call::Check)?;
-        self.serve(&office, || reports::report_health(&office, caller, request.into_inner()))
+        self.serve(&office, Call::Check, &caller.clone(), || {
+            reports::report_health(&office, caller, request.into_inner())
+        })
     }
 
     type WatchAssignmentsStream = Reply<Assignments>;
@@ -165,7 +183,9 @@ impl LbControlPlane for Service {
         request: Request<WatchAssignmentsReq>,
     ) -> Answer<Self::WatchAssignmentsStream> {
         let (office, caller) = self.admit(&request, Call::Check)?;
-        self.serve(&office, || reports::watch_assignments(&office, caller, request.into_inner()))
+        self.serve(&office, Call::Check, &caller.clone(), || {
+            reports::watch_assignments(&office, caller, request.into_inner())
+        })
     }
 
     async fn create_pool(&self, request: Request<CreatePoolReq>) -> Answer<Pool> {
@@ -224,7 +244,7 @@ impl LbControlPlane for Service {
         if timeout(ON_BOARD, board.filled(&pools)).await.is_err() {
             return Err(Status::unavailable("the first snapshots are not ready"));
         }
-        self.serve(&office, || watch_pool(board, request, secrets, metrics))
+        self.serve(&office, Call::Serve, &caller, || watch_pool(board, request, secrets, metrics))
     }
 
     type ReportNodeStream = Reply<NodeAck>;
@@ -234,7 +254,9 @@ impl LbControlPlane for Service {
         request: Request<Streaming<NodeReport>>,
     ) -> Answer<Self::ReportNodeStream> {
         let (office, caller) = self.admit(&request, Call::Serve)?;
-        self.serve(&office, || fleet::report_node(&office, caller, request.into_inner()))
+        self.serve(&office, Call::Serve, &caller.clone(), || {
+            fleet::report_node(&office, caller, request.into_inner())
+        })
     }
 
     async fn list_nodes(&self, request: Request<ListNodesReq>) -> Answer<ListNodesResp> {
@@ -253,7 +275,9 @@ impl LbControlPlane for Service {
         &self,
         request: Request<WatchEventsReq>,
     ) -> Answer<Self::WatchEventsStream> {
-        let (office, _) = self.admit(&request, Call::Look)?;
-        self.serve(&office, || events::watch_events(&office, request.into_inner()))
+        let (office, caller) = self.admit(&request, Call::Look)?;
+        self.serve(&office, Call::Look, &caller, || {
+            events::watch_events(&office, request.into_inner())
+        })
     }
 }

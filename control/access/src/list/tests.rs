@@ -39,7 +39,8 @@ fn list() -> List {
 
 fn peer(names: &[&str], valid_until: i64) -> Peer {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    Peer { address: None, certificate: Some(Arc::new(ProvenNames { names, valid_until })) }
+    let certificate = Some(Arc::new(ProvenNames { names, valid_until }));
+    Peer { certificate, ..Peer::default() }
 }
 
 fn request(token: Option<&str>, peer: Option<Peer>) -> Request<()> {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use access::{Access, Bearer, Incoming, Peer, Role, Tls, serve_http};
-use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::StatusCode;
 use axum::routing::get as route;
+use axum::{Extension, Router};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
@@ -82,12 +84,67 @@ async fn one_token_guards_a_whole_router() {
     server.abort();
 }
 
+/// A call that is let in came over this connection.
+fn known(peer: &Peer) {
+    let mut request = axum::http::Request::new(());
+    request.extensions_mut().insert(peer.clone());
+    let access = Access::open(([127, 0, 0, 1], 0).into()).unwrap();
+    access.http_caller(&request.into_parts().0).unwrap();
+}
+
 #[tokio::test]
-async fn connections_beyond_the_bound_wait_for_a_place() {
+async fn strangers_make_way_and_never_keep_a_caller_out() {
+    let files = Files::new();
+    let entries = vec![by_token("a", Role::Viewer, &files.write("token", TOKEN))];
+    let access = Arc::new(Access::new(entries).unwrap());
+    let (listening, address) = listening(None, 2).await;
+    let who = |State(access): State<Arc<Access>>, parts: Parts| async move {
+        access.http_caller(&parts).map(drop).map_err(|_| StatusCode::UNAUTHORIZED)
+    };
+    let router = Router::new().route("/", route(who)).with_state(access);
+    let server = tokio::spawn(serve_http(listening, router));
+    let call =
+        format!("GET / HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    let mut caller = TcpStream::connect(address).await.unwrap();
+    let mut status = [0; 12];
+    caller.write_all(call.as_bytes()).await.unwrap();
+    soon(caller.read_exact(&mut status)).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    // Each stranger takes the other place from the one before: one is wrong about the token, the
+    // others say nothing.
+    let mut strangers = Vec::new();
+    for _ in 0..20 {
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        let wrong = call.replace(TOKEN, "not-the-token-at-all");
+        if strangers.is_empty() {
+            stranger.write_all(wrong.as_bytes()).await.unwrap();
+        }
+        strangers.push(stranger);
+    }
+    for mut stranger in strangers.drain(..19) {
+        // Closed, or reset with what was not read: over, either way.
+        let _over = soon(stranger.read_to_end(&mut Vec::new())).await;
+    }
+    // A caller gets in, and the first one was never in question.
+    let (status, _) = soon(get(address, None, "/", Some(TOKEN))).await.unwrap();
+    assert_eq!(status, 200);
+    let mut rest = Vec::new();
+    caller
+        .write_all(call.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    soon(caller.read_to_end(&mut rest)).await.unwrap();
+    assert!(String::from_utf8_lossy(&rest).contains("HTTP/1.1 200"), "{rest:?}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn callers_beyond_the_bound_wait_for_a_place() {
     let (listening, address) = listening(None, 1).await;
     let mut incoming = Incoming::grpc(listening);
     let _first = TcpStream::connect(address).await.unwrap();
     let first = soon(incoming.next()).await.unwrap().unwrap();
+    known(first.peer());
     let second = TcpStream::connect(address).await.unwrap();
     tokio::select! {
         biased;
@@ -130,7 +187,8 @@ async fn half_a_handshake_and_half_a_head_lose_their_place_in_time() {
 #[tokio::test]
 async fn a_reader_that_does_not_read_loses_its_connection() {
     let (listening, address) = listening(None, 1).await;
-    let endless = || async {
+    let endless = |peer: Extension<Peer>| async move {
+        known(&peer);
         let pieces = tokio_stream::iter(std::iter::repeat_n("x".repeat(65_536), 10_000));
         axum::body::Body::from_stream(pieces.map(Ok::<_, std::io::Error>))
     };
