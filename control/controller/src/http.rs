@@ -7,6 +7,7 @@
 mod metrics;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
@@ -15,6 +16,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::sync::watch;
 
+use metrics::Glance;
 pub(crate) use metrics::Metrics;
 
 use crate::office::Standing;
@@ -24,6 +26,7 @@ use crate::service::Service;
 struct Shown {
     standing: watch::Receiver<Standing>,
     metrics: Arc<Metrics>,
+    glance: Arc<Glance>,
 }
 
 /// All paths of the listener.
@@ -37,7 +40,7 @@ pub(crate) fn router(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(exposition))
-        .with_state(Shown { standing, metrics });
+        .with_state(Shown { standing, metrics, glance: Arc::default() });
     own.merge(gateway::router(Arc::new(service), calls))
 }
 
@@ -54,6 +57,6 @@ async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
 
 async fn exposition(State(shown): State<Shown>) -> impl IntoResponse {
     let standing = shown.standing.borrow().clone();
-    let text = metrics::render(&shown.metrics, standing).await;
+    let text = metrics::render(&shown.metrics, standing, &shown.glance, Instant::now()).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

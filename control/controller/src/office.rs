@@ -8,6 +8,7 @@ use tonic::metadata::MetadataValue;
 
 use crate::desk::Desk;
 use crate::events::Events;
+use crate::plan::Turns;
 use crate::settings::Settings;
 use crate::snapshots::Board;
 
@@ -24,6 +25,8 @@ pub(crate) struct Office {
     pub(crate) board: Arc<Board>,
     /// What people are told.
     pub(crate) events: Events,
+    /// What would change.
+    pub(crate) plans: Turns,
     /// Of the controller.
     pub(crate) settings: Arc<Settings>,
     /// Of the fence: only goes up from term to term.

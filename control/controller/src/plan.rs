@@ -21,7 +21,7 @@ use proto::v1::plan_req::Change;
 use proto::v1::{PlanReq, PlanResp};
 use registry::rows::{Backend, BackendState};
 use registry::{Key, Row, Write};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 use crate::calls;
@@ -35,8 +35,46 @@ use crate::wire;
 pub(crate) use effect::tests;
 use effect::{Side, What, effect};
 
-/// Plans that are made at a time; the others wait their turn. Each one builds two tables.
-static PLANS: Semaphore = Semaphore::const_new(2);
+/// Plans that are made at a time: each one builds two tables.
+const MADE: usize = 2;
+/// Plans that wait their turn.
+const WAITING: usize = 4;
+
+/// The turns of plans. All clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns {
+    places: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+}
+
+/// Held as long as a plan is being made, also when nobody waits for it any more.
+struct Turn {
+    _place: OwnedSemaphorePermit,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        let of = |permits| Arc::new(Semaphore::new(permits));
+        Self { places: of(MADE + WAITING), turns: of(MADE) }
+    }
+
+    /// Waits behind at most [`WAITING`] others.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when as many wait.
+    async fn take(&self) -> Result<Turn, Status> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let _place = place.map_err(|_| {
+            Status::resource_exhausted(format!(
+                "{MADE} plans are being made and {WAITING} wait, the most there may be: back off"
+            ))
+        })?;
+        let closed = |_| Status::unavailable("the controller is shutting down");
+        let _turn = Arc::clone(&self.turns).acquire_owned().await.map_err(closed)?;
+        Ok(Turn { _place, _turn })
+    }
+}
 
 /// What the blocking part works on.
 struct Prepared {
@@ -53,8 +91,7 @@ struct Prepared {
 /// `Plan`: what a change would do.
 pub(crate) async fn plan(office: &Office, request: PlanReq) -> Result<PlanResp, Status> {
     let change = request.change.ok_or_else(|| invalid("change", "is missing"))?;
-    let closed = |_| Status::unavailable("the controller is shutting down");
-    let _turn = PLANS.acquire().await.map_err(closed)?;
+    let turn = office.plans.take().await?;
     let board = Arc::clone(&office.board);
     let prepared = office.desk.see(move |picture| prepare(picture, board, change)).await??;
     let compared = tokio::task::spawn_blocking(move || {
@@ -65,6 +102,7 @@ pub(crate) async fn plan(office: &Office, request: PlanReq) -> Result<PlanResp, 
         if let Some(why) = refused {
             plan.warnings = vec![format!("cannot be applied: {why}")];
         }
+        drop(turn);
         plan
     });
     compared.await.map_err(|_| Status::internal("the plan could not be made"))
@@ -200,4 +238,31 @@ fn carry_backend(picture: &Picture, after: &mut Side, row: &Backend) -> What {
     // It is there: registered, or restored.
     let _known = after.health.set_weight(id, u32::from(row.weight));
     what
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_few_plans_wait_and_the_next_is_refused() {
+        let plans = Turns::new();
+        let made = [plans.take().await.unwrap(), plans.take().await.unwrap()];
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..WAITING {
+            let plans = plans.clone();
+            waiting.spawn(async move { plans.take().await.map(drop) });
+        }
+        while plans.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = plans.take().await.err().unwrap();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains("4 wait"), "{refused}");
+        drop(made);
+        while let Some(turn) = waiting.join_next().await {
+            turn.unwrap().unwrap();
+        }
+        plans.take().await.unwrap();
+    }
 }

@@ -1,7 +1,7 @@
 //! The gRPC service: who calls, may they, and which part of the controller answers.
 //!
 //! Every call takes the same way: the caller is identified and its role looked up in
-//! [`Call::roles`]; changes are counted against the rate; the term under way is found, or the
+//! [`Call::roles`]; it is counted against the rate; the term under way is found, or the
 //! leader's address told. What a call does stands elsewhere.
 
 use std::sync::Arc;
@@ -30,6 +30,10 @@ use crate::{calls, events, fleet, plan, reports};
 
 /// How long the first snapshot of a new pool may take.
 const ON_BOARD: Duration = Duration::from_secs(10);
+
+/// Calls that change nothing, for each one that does: they too are answered by the task that ejects
+/// backends.
+const LOOKS: u32 = 10;
 
 /// Kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +79,10 @@ impl Call {
 pub(crate) struct Service {
     standing: watch::Receiver<Standing>,
     access: Arc<Access>,
-    rate: Arc<RateLimiter>,
+    /// How fast each caller may change things.
+    changes: Arc<RateLimiter>,
+    /// How fast each may look at things, and begin streams.
+    looks: Arc<RateLimiter>,
     streams: Streams,
     metrics: Arc<Metrics>,
 }
@@ -90,8 +97,11 @@ impl Service {
         metrics: Arc<Metrics>,
     ) -> Self {
         let per_second = limits.requests_per_second;
-        let rate = Arc::new(RateLimiter::new(per_second, per_second.saturating_mul(2)));
-        Self { standing, access, rate, streams: Streams::new(limits.streams), metrics }
+        let bucket =
+            |per_second: u32| Arc::new(RateLimiter::new(per_second, per_second.saturating_mul(2)));
+        let looks = bucket(per_second.saturating_mul(LOOKS));
+        let streams = Streams::new(limits.streams);
+        Self { standing, access, changes: bucket(per_second), looks, streams, metrics }
     }
 
     /// Who calls, and the term that serves it.
@@ -102,9 +112,8 @@ impl Service {
     ) -> Result<(Arc<Office>, Identity), Status> {
         let caller = self.access.caller(request)?;
         caller.require(call.roles())?;
-        if call == Call::Change {
-            self.rate.take(&caller, Instant::now())?;
-        }
+        let rate = if call == Call::Change { &self.changes } else { &self.looks };
+        rate.take(&caller, Instant::now())?;
         let office = self.standing.borrow().office()?;
         Ok((office, caller))
     }

@@ -47,7 +47,8 @@ pub struct Limits {
     pub streams: usize,
     /// Bytes of one request.
     pub request_bytes: usize,
-    /// Changes a second that operators may ask for; twice as many at once.
+    /// Changes a second that each caller may ask for, and a tenth of its other calls; twice as many
+    /// at once.
     pub requests_per_second: u32,
     /// Health reports of one stream that are not acknowledged yet.
     pub health_window: usize,

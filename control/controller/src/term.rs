@@ -13,6 +13,7 @@ use crate::events::{Events, event};
 use crate::http::Metrics;
 use crate::office::{Office, Standing};
 use crate::picture::Picture;
+use crate::plan::Turns;
 use crate::settings::{Settings, Store};
 use crate::snapshots::{Board, Press};
 
@@ -142,6 +143,7 @@ impl Life {
             desk,
             board,
             events: self.events.clone(),
+            plans: Turns::new(),
             settings: Arc::clone(&self.settings),
             epoch,
         };

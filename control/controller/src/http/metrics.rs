@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use health::pool::Freeze;
+use tokio::sync::Mutex;
 
 use crate::fleet::Numbers;
 use crate::office::Standing;
 use crate::picture::Picture;
+
+/// How long a look at the picture is good for.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Counters; they live as long as the controller.
 #[derive(Debug, Default)]
@@ -85,7 +90,7 @@ impl Sum {
 }
 
 /// What the picture shows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen {
     revision: u64,
     pools: usize,
@@ -96,11 +101,39 @@ struct Seen {
     fleet: Numbers,
 }
 
-pub(super) async fn render(metrics: &Metrics, standing: Standing) -> String {
+/// The last look at the picture, so that scrapes, which need no name, cost the desk one look a
+/// second and no more.
+#[derive(Debug, Default)]
+pub(super) struct Glance(Mutex<Option<(u64, Instant, Seen)>>);
+
+impl Glance {
+    /// What the picture of this term shows to `look`, or showed up to [`FRESH`] before `now`. Who
+    /// asks meanwhile waits for the same look.
+    async fn at(&self, term: u64, now: Instant, look: impl Future<Output = Seen>) -> Seen {
+        let mut last = self.0.lock().await;
+        if let Some((of, at, seen)) = &*last
+            && *of == term
+            && now.saturating_duration_since(*at) < FRESH
+        {
+            return seen.clone();
+        }
+        let seen = look.await;
+        *last = Some((term, now, seen.clone()));
+        seen
+    }
+}
+
+pub(super) async fn render(
+    metrics: &Metrics,
+    standing: Standing,
+    glance: &Glance,
+    now: Instant,
+) -> String {
     let (leader, term, seen) = match standing {
         Standing::Leading(office) => {
-            let seen = office.desk.see(|picture| Seen::of(picture)).await.unwrap_or_default();
-            (1, office.epoch, seen)
+            let look = office.desk.see(|picture| Seen::of(picture));
+            let look = async { look.await.unwrap_or_default() };
+            (1, office.epoch, glance.at(office.epoch, now, look).await)
         }
         Standing::Following { .. } => (0, 0, Seen::default()),
     };
@@ -195,6 +228,25 @@ impl Seen {
             frozen: pools().filter(|pool| pool.freeze() == Freeze::All).count(),
             backends,
             fleet: picture.fleet.numbers(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_desk_is_looked_at_once_a_second_and_anew_in_a_new_term() {
+        let (glance, start) = (Glance::default(), Instant::now());
+        let looks = AtomicU64::new(0);
+        let look = async || Seen { revision: looks.fetch_add(1, Relaxed) + 1, ..Seen::default() };
+        for (term, milliseconds, expected) in
+            [(7, 0, 1), (7, 999, 1), (7, 1000, 2), (7, 500, 2), (8, 1001, 3), (8, 1500, 3)]
+        {
+            let now = start + Duration::from_millis(milliseconds);
+            let seen = glance.at(term, now, look()).await;
+            assert_eq!(seen.revision, expected, "{term} {milliseconds}");
         }
     }
 }

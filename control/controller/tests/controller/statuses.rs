@@ -2,8 +2,8 @@
 //! quorum is in `election.rs`; who is let in, in `listeners.rs`.
 
 use proto::v1::{
-    BindVipReq, CreatePoolReq, DrainBackendReq, GetPoolReq, PoolSettings, ProbeSettings,
-    RegisterBackendReq, UnbindVipReq, UpdateBackendReq, Vip,
+    BindVipReq, CreatePoolReq, DrainBackendReq, GetPoolReq, ListPoolsReq, PoolSettings,
+    ProbeSettings, RegisterBackendReq, UnbindVipReq, UpdateBackendReq, Vip,
 };
 use tonic::{Code, Status};
 
@@ -180,4 +180,23 @@ async fn resource_exhausted_beyond_the_rate_and_the_streams() {
     assert!(codes.iter().all(|code| *code == Code::ResourceExhausted));
     let _held = (lab.watch(everything()).await, lab.watch(everything()).await);
     refused(lab.client.watch_pool(everything()).await, Code::ResourceExhausted, "2 streams");
+}
+
+#[tokio::test]
+async fn resource_exhausted_beyond_the_rate_of_looks() {
+    let lab = Lab::start_with(|settings| settings.limits.requests_per_second = 1).await;
+    // 20 at once, 10 a second: more than that in flight cannot all be let in.
+    let looks = (0..1000).map(|_| {
+        let mut client = lab.client.clone();
+        tokio::spawn(async move { client.list_pools(ListPoolsReq {}).await })
+    });
+    let looks: Vec<_> = looks.collect();
+    let mut codes = std::collections::BTreeMap::new();
+    for look in looks {
+        let code = look.await.unwrap().err().map_or(Code::Ok, |status| status.code());
+        *codes.entry(code as i32).or_insert(0) += 1;
+    }
+    let refused = codes.remove(&(Code::ResourceExhausted as i32)).unwrap_or(0);
+    let passed = codes.remove(&(Code::Ok as i32)).unwrap_or(0);
+    assert!(passed >= 20 && refused > 0 && codes.is_empty(), "{passed} {refused} {codes:?}");
 }

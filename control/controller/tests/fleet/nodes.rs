@@ -89,7 +89,10 @@ async fn nodes_that_disagree_are_shown_and_told_of() {
     two.report("s", vec![applied(6, 0xbb, &[])]).await;
     assert_eq!(list().await.disagreements, [""; 0]);
     events.until("nodes_agree").await;
-    assert_eq!(lab.metric("weir_controller_node_disagreements").await, 0.0);
+    lab.until("the metric says so", async || {
+        lab.metric("weir_controller_node_disagreements").await == 0.0
+    })
+    .await;
 
     drop(two);
     lab.until("n2 is away, and still listed", async || {
