@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{Access, AccessError, Incoming, Listening, keep_fresh, serve_http};
-use proto::v1::lb_control_plane_server::LbControlPlaneServer;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -19,6 +18,7 @@ use crate::clock::Clock;
 use crate::events::Events;
 use crate::http::{self, Metrics};
 use crate::office::Standing;
+use crate::plane::Plane;
 use crate::service::Service;
 use crate::settings::{Settings, Store};
 use crate::term::{self, Life, Stores};
@@ -194,9 +194,7 @@ impl Whole {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
         let (ended, over) = oneshot::channel::<()>();
-        let plane = LbControlPlaneServer::new(self.service)
-            .max_decoding_message_size(limits.request_bytes)
-            .max_encoding_message_size(usize::MAX);
+        let plane = Plane::new(self.service, limits.request_bytes);
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))

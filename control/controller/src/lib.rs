@@ -30,6 +30,7 @@ mod http;
 mod office;
 mod picture;
 mod plan;
+mod plane;
 mod reports;
 mod service;
 mod settings;

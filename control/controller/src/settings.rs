@@ -45,7 +45,7 @@ pub enum Store {
 pub struct Limits {
     /// Streams at a time, of all kinds together.
     pub streams: usize,
-    /// Bytes of one request.
+    /// Bytes of one request; a report of a node may have 32 MiB.
     pub request_bytes: usize,
     /// Changes a second that each caller may ask for, and a tenth of its other calls; twice as many
     /// at once.

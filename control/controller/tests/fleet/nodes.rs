@@ -140,3 +140,24 @@ async fn a_drain_ends_when_no_node_has_a_flow_left_and_not_before() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_report_of_as_many_backends_as_a_node_can_have_is_taken() {
+    let lab = Lab::start().await;
+    lab.pool("web", &["b0"]).await;
+    let mut node = Node::start(&lab, "n1").await;
+    let backend = |n: usize| BackendTraffic {
+        backend_id: format!("host-{n:05}.{}", "x".repeat(100)),
+        active_flows: 1_000,
+        bytes: u64::MAX,
+        tunnel_detail: "203.0.113.1:80 refuses connections".into(),
+        ..BackendTraffic::default()
+    };
+    let all = AppliedPool { backends: (0..65_536).map(backend).collect(), ..applied(5, 1, &[]) };
+    let text: usize = all.backends.iter().map(|b| b.backend_id.len() + b.tunnel_detail.len()).sum();
+    assert!(text > 8 << 20, "longer than other requests may be");
+    node.report("s", vec![all]).await;
+    let mut client = lab.client.clone().max_decoding_message_size(usize::MAX);
+    let nodes = client.list_nodes(ListNodesReq {}).await.expect("a list").into_inner().nodes;
+    assert_eq!(nodes[0].pools[0].backends.len(), 65_536);
+}
