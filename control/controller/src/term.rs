@@ -1,9 +1,12 @@
 //! The controller's life in the election: campaign, lead, lose, and again.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use registry::{Campaign, Candidate, Election, Error, EtcdStore, Leadership, RedbStore, Registry};
+use registry::{
+    Campaign, Candidate, Election, Error, EtcdStore, Leadership, Lost, RedbStore, Registry,
+};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -132,10 +135,14 @@ impl Life {
             self.clock,
             self.settings.store.timeout(),
         );
+        let lost = leadership.lost();
+        let ending = ending(lost.clone(), stop, &mut exhausted);
+        tokio::pin!(ending);
         // Nobody is served before all pools are on the board: a node that is told "that is all"
         // drops the pools that it was not sent.
-        if timeout(FIRST_SNAPSHOTS, board.filled(&pools)).await.is_err() {
-            tracing::error!("the first snapshots took more than {FIRST_SNAPSHOTS:?}");
+        if let Err(why) = before(board.filled(&pools), FIRST_SNAPSHOTS, ending.as_mut()).await {
+            tracing::error!(epoch, why, "elected, and over before anybody was served");
+            self.follow(None, &why);
             leadership.resign().await;
             return;
         }
@@ -152,14 +159,12 @@ impl Life {
         tracing::info!(epoch, "leads");
         self.events.publish(event("leader", "", "", text));
         self.standing.send_replace(Standing::Leading(Arc::new(office)));
-        let ended = tokio::select! {
-            why = running.run(leadership.lost()) => why,
-            () = told(stop) => "this controller is shutting down".to_owned(),
-            Ok(_) = exhausted.wait_for(|exhausted| *exhausted) => "versions are used up".to_owned(),
-        };
+        let (ended, last_write) = running.run(ending).await;
         tracing::info!(epoch, ended, "leads no more");
         self.events.publish(event("leader_lost", "", "", format!("term {epoch}: {ended}")));
         self.follow(None, &ended);
+        // While the term's fence stands, and no longer than the registry's bound.
+        last_write.await;
         leadership.resign().await;
     }
 
@@ -180,7 +185,41 @@ impl Life {
     }
 }
 
+/// Ends when a term has to, and says why.
+async fn ending(
+    mut lost: Lost,
+    stop: &mut watch::Receiver<bool>,
+    exhausted: &mut watch::Receiver<bool>,
+) -> String {
+    let why = tokio::select! {
+        () = lost.wait() => "this controller lost its leadership",
+        () = told(stop) => "this controller is shutting down",
+        Ok(_) = exhausted.wait_for(|exhausted| *exhausted) => "versions are used up",
+    };
+    why.to_owned()
+}
+
+/// Waits for the first snapshots, but no longer than `patience`, and not beyond the term.
+///
+/// # Errors
+/// Why it was not to be.
+async fn before(
+    filled: impl Future<Output = ()>,
+    patience: Duration,
+    ending: impl Future<Output = String>,
+) -> Result<(), String> {
+    tokio::select! {
+        filled = timeout(patience, filled) => {
+            filled.map_err(|_| format!("the first snapshots took more than {patience:?}"))
+        }
+        why = ending => Err(why),
+    }
+}
+
 /// Ends when `stop` is true, or nobody can say so any more.
 async fn told(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use registry::{Change, Commit, Error, Fence, Key, Lost, Registry, Revision, Snapshot, Write};
+use registry::{Change, Commit, Error, Fence, Key, Registry, Revision, Snapshot, Write};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tonic::{Code, Status};
 
@@ -93,9 +93,14 @@ impl Running {
         (running, desk)
     }
 
-    /// Works until the term ends; answers why it did. A write under way is seen to its end by a
-    /// task of its own.
-    pub(crate) async fn run(mut self, mut lost: Lost) -> String {
+    /// Works until `ending`, or until the registry says that the term is over. Answers why it
+    /// ended, and the write that was under way: its caller is told how it ends, so it is to be
+    /// waited for.
+    pub(crate) async fn run(
+        mut self,
+        ending: impl Future<Output = String>,
+    ) -> (String, impl Future<Output = ()>) {
+        tokio::pin!(ending);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let why = loop {
@@ -105,7 +110,7 @@ impl Running {
             self.begin_write();
             let idle = self.write.is_none();
             tokio::select! {
-                () = lost.wait() => break "this controller lost its leadership".to_owned(),
+                why = &mut ending => break why,
                 written = ended(&mut self.write) => self.settle(written),
                 _ = ticks.tick() => self.tick(),
                 Some(sight) = self.inbox.sights.recv() => {
@@ -118,22 +123,23 @@ impl Running {
             self.picture.tick_touched();
             self.publish();
         };
-        if let Some(write) = self.write.take() {
-            let mut picture = self.picture;
-            tokio::spawn(async move {
-                let (outcome, what) = write.await;
-                if let What::Change { changes, settle } = what {
-                    match outcome {
-                        Ok(revision) => {
-                            picture.commit(&Commit { revision, changes });
-                            settle(Ok((&mut picture, revision)));
-                        }
-                        Err(error) => settle(Err(status(&error))),
+        // No more is accepted; what waits is told that the term is over.
+        drop(self.inbox);
+        let (write, mut picture) = (self.write, self.picture);
+        let last_write = async move {
+            let Some(write) = write else { return };
+            let (outcome, what) = write.await;
+            if let What::Change { changes, settle } = what {
+                match outcome {
+                    Ok(revision) => {
+                        picture.commit(&Commit { revision, changes });
+                        settle(Ok((&mut picture, revision)));
                     }
+                    Err(error) => settle(Err(status(&error))),
                 }
-            });
-        }
-        why
+            }
+        };
+        (why, last_write)
     }
 
     fn tick(&mut self) {
