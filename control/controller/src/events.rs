@@ -128,7 +128,9 @@ pub(crate) fn of_health(pool: &str, said: &health::Event) -> Event {
         Said::FewCheckers { .. } => ("few_checkers", None),
         Said::Held { backend, .. } => ("backend_held", Some(backend)),
         Said::TunnelLost { backend, .. } => ("tunnel_lost", Some(backend)),
-        Said::TunnelBack { backend } => ("tunnel_back", Some(backend)),
+        Said::TunnelBack { backend } | Said::TunnelNotProbed { backend } => {
+            ("tunnel_back", Some(backend))
+        }
         Said::OutlierEjected { backend, .. } => ("outlier_ejected", Some(backend)),
         Said::OutlierReturned { backend } => ("outlier_returned", Some(backend)),
         Said::OutlierCapped { backend } => ("outlier_capped", Some(backend)),

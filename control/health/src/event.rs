@@ -101,6 +101,12 @@ pub enum Event {
         /// Who.
         backend: Id,
     },
+    /// No node can say any more whether it reaches the backend, so that is no reason to keep it
+    /// out.
+    TunnelNotProbed {
+        /// Who.
+        backend: Id,
+    },
     /// The backend fails clients, and stays because too many are out or bad already.
     OutlierCapped {
         /// Who.
@@ -152,6 +158,10 @@ impl fmt::Display for Event {
             Self::TunnelBack { backend } => {
                 write!(f, "{backend}: answers to its VIP through the tunnel again")
             }
+            Self::TunnelNotProbed { backend } => write!(
+                f,
+                "{backend}: no node probes its VIP through the tunnel any more: not kept out for it"
+            ),
             Self::OutlierReturned { backend } => write!(f, "{backend}: outlier returns"),
             Self::OutlierCapped { backend } => {
                 write!(f, "{backend}: outlier stays: too many are out or bad already")

@@ -237,7 +237,8 @@ impl PoolHealth {
     /// controller received it, by the controller's clock. It counts from the next tick on.
     pub fn tunnel_report(&mut self, node: &Id, backend: &Id, verdict: Verdict, at: Millis) {
         if self.backends.contains_key(backend) {
-            self.tunnels.record(node, backend, verdict, at);
+            let stale_ms = self.settings.quorum.stale_ms;
+            self.tunnels.record(node, backend, verdict, stale_ms, at);
         }
     }
 

@@ -134,6 +134,9 @@ impl PoolHealth {
                     down: count.down,
                     of: count.of(),
                 }),
+                (true, false) if count.of() == 0 => {
+                    events.push(Event::TunnelNotProbed { backend: id.clone() });
+                }
                 (true, false) => events.push(Event::TunnelBack { backend: id.clone() }),
                 _ => {}
             }

@@ -73,6 +73,35 @@ fn silent_nodes_change_nothing() {
 }
 
 #[test]
+fn a_backend_whose_vip_nobody_probes_any_more_is_not_kept_out() {
+    let mut lab = Lab::new(10, Settings::default());
+    report(&mut lab, "dd");
+    assert!(!lab.view("b0").eligible);
+    // Its VIP became a range of ports: no node has a verdict any more, and all of them say so.
+    for second in 0..14 {
+        assert_eq!(report(&mut lab, "??"), [""; 0], "{second} s: they may have just started");
+        assert!(!lab.view("b0").eligible);
+    }
+    assert_eq!(
+        report(&mut lab, "??"),
+        ["b0: no node probes its VIP through the tunnel any more: not kept out for it"]
+    );
+    assert!(lab.view("b0").eligible);
+    report(&mut lab, "dd");
+    assert!(!lab.view("b0").eligible, "probed again");
+}
+
+#[test]
+fn nodes_that_start_again_and_again_keep_the_last_decision() {
+    let mut lab = Lab::new(10, Settings::default());
+    report(&mut lab, "dd");
+    for second in 0..60 {
+        report(&mut lab, if second % 14 == 0 { "dd" } else { "??" });
+        assert!(!lab.view("b0").eligible, "{second} s");
+    }
+}
+
+#[test]
 fn a_node_that_left_takes_its_verdict_with_it() {
     let mut lab = Lab::new(10, Settings::default());
     report(&mut lab, "dud");
