@@ -2,8 +2,8 @@
 //!
 //! The invariant: `revision` and the rows of a transaction change in one commit, and the feed is
 //! told after that commit, in order. After an I/O error redb wants the file opened anew (the disk
-//! may have been full for a minute only); that is done before the next operation, and what the
-//! file then says decides whether the failed commit has happened.
+//! may have been full for a minute only); that is done before the next operation. A commit that failed
+//! is never said to have happened, whatever the file says then: see [`File::settle`].
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -72,14 +72,17 @@ impl File {
                 self.feed.push(commit);
                 Ok(revision)
             }
-            (Err(error), Some(commit)) => self.settle(error, commit),
+            (Err(error), Some(commit)) => Err(self.settle(error, commit)),
             (done, None) => done,
         }
     }
 
-    /// A commit failed: opens the file anew to see whether it happened all the same.
-    fn settle(&mut self, error: Error, commit: Commit) -> Result<Revision, Error> {
-        let revision = commit.revision;
+    /// A commit failed: opens the file anew, so that what comes next goes by what is there now.
+    ///
+    /// When the commit is there all the same, that is no proof that the disk has it: after an fsync
+    /// that failed the kernel may hold pages for clean that it could not write, and read them back.
+    /// A power cut would then take a write that was acknowledged. So its outcome is not known.
+    fn settle(&mut self, error: Error, commit: Commit) -> Error {
         // The lock must go before the file is opened again.
         drop(self.database.take());
         let reopened = opening::open_database(&mut self.medium)
@@ -87,15 +90,15 @@ impl File {
         match reopened {
             Ok((Ok(found), database)) => {
                 self.database = Some(database);
-                if found == revision {
-                    self.feed.push(commit);
-                    return Ok(revision);
+                if found != commit.revision {
+                    self.feed.resume(found);
+                    return error;
                 }
-                self.feed.resume(found);
-                Err(error)
+                self.feed.push(commit);
             }
-            _ => Err(Error::storage(error, "and whether the write happened is not known")),
+            _ => {}
         }
+        Error::storage(error, "and whether the write happened is not known")
     }
 
     /// Begins a term; its epoch is greater than that of any before. It follows the clock, in

@@ -87,16 +87,17 @@ impl RedbStore {
         Self::start(Medium::Path(settings.path), settings.timeout).await
     }
 
-    /// A registry on another medium than a file: memory, or a disk with faults under test. There
-    /// is no lock, and a copy put in its place goes unnoticed.
+    /// A registry on another medium than a file: memory, or a disk with faults under test. `open`
+    /// is called now, and after every I/O error. There is no lock, and a copy put in its place goes
+    /// unnoticed.
     ///
     /// # Errors
     /// As [`RedbStore::open`].
-    pub async fn on_backend(
-        backend: impl StorageBackend,
+    pub async fn on_backend<B: StorageBackend>(
+        open: impl FnMut() -> B + Send + 'static,
         timeout: Duration,
     ) -> Result<Self, Error> {
-        Self::start(Medium::backend(backend), timeout).await
+        Self::start(Medium::backend(open), timeout).await
     }
 
     async fn start(medium: Medium, limit: Duration) -> Result<Self, Error> {

@@ -6,7 +6,8 @@
 //! texts    "store_id"
 //! ```
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -28,11 +29,10 @@ const CACHE: usize = 16 * 1024 * 1024;
 /// What the database is in.
 pub(super) enum Medium {
     Path(PathBuf),
-    /// Taken at opening, so it cannot be opened again.
-    Backend(Option<OpenBackend>),
+    Backend(OpenBackend),
 }
 
-type OpenBackend = Box<dyn FnOnce(&Builder) -> Result<Database, DatabaseError> + Send>;
+type OpenBackend = Box<dyn FnMut(&Builder) -> Result<Database, DatabaseError> + Send>;
 
 /// Opens the tables of a database, new or old. Returns the store's id and revision.
 ///
@@ -103,16 +103,23 @@ pub(super) fn open_database(medium: &mut Medium) -> Result<Database, Error> {
                 .truncate(false)
                 .mode(0o600)
                 .open(&*path)
-                .and_then(|_| lineage::sync_folder(path));
+                .and_then(|file| {
+                    forget_cached(&file)?;
+                    lineage::sync_folder(path)
+                });
             made.map_err(|error| Error::storage(path.display(), error))?;
             builder.create(&*path)
         }
-        Medium::Backend(backend) => match backend.take() {
-            Some(open) => open(&builder),
-            None => return Err(Error::Closed),
-        },
+        Medium::Backend(open) => open(&builder),
     };
     opened.map_err(|error| Failure::from(error).explain(&medium.name()))
+}
+
+/// What is read next comes from the disk. After an fsync that failed, the cache may hold pages that
+/// the disk has not got and that no later fsync writes; commits built on them would be lost with
+/// them. Pages that wait to be written are kept.
+fn forget_cached(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
 }
 
 /// A number of the file; 0 where there is none yet.
@@ -128,8 +135,8 @@ fn damaged(medium: &Medium, what: &str) -> Error {
 }
 
 impl Medium {
-    pub(super) fn backend(backend: impl StorageBackend) -> Self {
-        Self::Backend(Some(Box::new(|builder| builder.create_with_backend(backend))))
+    pub(super) fn backend<B: StorageBackend>(mut open: impl FnMut() -> B + Send + 'static) -> Self {
+        Self::Backend(Box::new(move |builder| builder.create_with_backend(open())))
     }
 
     pub(super) fn name(&self) -> String {
