@@ -4,7 +4,9 @@
 //! Nothing but the generated code: clients and servers of any crate share one set of types.
 //! Messages are also serde types, in protobuf's JSON mapping: fields are written under their
 //! `.proto` names, with zeroes, and read under these or in lowerCamelCase; 64-bit numbers are
-//! strings, bytes are base64; an unknown field is an error that names it.
+//! strings, bytes are base64; an unknown field is an error that names it. `Debug` shows no secret.
+
+mod debug;
 
 /// Messages, client and server of `weir.v1`.
 #[expect(
