@@ -107,7 +107,7 @@ impl Picture {
         let (now, id) = (self.now, row.id.as_str());
         let Some(health) = self.health.get_mut(&row.pool_id) else { return };
         use BackendState::{Draining, Evicted, Pending};
-        let left = drain_left(row);
+        let left = drain_left(row, unix_ns());
         let act = match (was, row.state) {
             // As it was when this leader began: nothing has happened to it now.
             (None, _) if self.filling => Ok(()),
@@ -154,10 +154,13 @@ impl Picture {
     }
 }
 
-/// Of a DRAINING row, what is left of its window.
-fn drain_left(row: &rows::Backend) -> Millis {
+/// Of a DRAINING row, what is left of its window: the whole of it at most, as the clock of the
+/// leader that wrote the row may be ahead of this one's. When this one's is ahead, the drain is
+/// shorter by the difference.
+fn drain_left(row: &rows::Backend, now_ns: u64) -> Millis {
     let until = row.drain_until_ns.unwrap_or(0);
-    until.saturating_sub(unix_ns()).div_ceil(1_000_000)
+    let whole = until.saturating_sub(row.last_state_change_ns);
+    until.saturating_sub(now_ns).min(whole).div_ceil(1_000_000)
 }
 
 /// What leads from one set of rows to another: pools first, removals last.
@@ -182,4 +185,51 @@ fn differences(from: &Snapshot, to: &Snapshot) -> Vec<Change> {
     };
     let removed = keys(from).into_iter().filter(|key| to.version(key).is_none());
     pools.chain(backends).chain(vips).chain(removed.map(Change::Removed)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Drained at 1,000 s for a minute.
+    fn draining() -> rows::Backend {
+        rows::Backend {
+            pool_id: "web".into(),
+            id: "a".into(),
+            ip: "192.0.2.1".parse().expect("an address"),
+            port: 80,
+            weight: 100,
+            labels: BTreeMap::new(),
+            readiness_probe_url: String::new(),
+            state: BackendState::Draining,
+            registered_at_ns: 0,
+            ready: true,
+            last_state_change_ns: 1_000 * SECOND,
+            drain_until_ns: Some(1_060 * SECOND),
+            deregistered: false,
+            unknown: rows::Unknown::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_drain_is_never_more_than_its_window() {
+        let row = draining();
+        // This leader's clock, in seconds, and what is left in milliseconds.
+        let cases = [(1_000, 60_000), (1_059, 1_000), (1_060, 0), (9_999, 0), (999, 60_000)];
+        for (now, left) in cases {
+            assert_eq!(drain_left(&row, now * SECOND), left, "at {now}");
+        }
+        // A clock that is a day behind, and one that begins in 1970.
+        let far = rows::Backend {
+            last_state_change_ns: unix_ns() + 86_400 * SECOND,
+            drain_until_ns: Some(unix_ns() + 86_460 * SECOND),
+            ..draining()
+        };
+        assert!((60_000..=60_001).contains(&drain_left(&far, unix_ns())));
+        assert_eq!(drain_left(&row, 0), 60_000);
+        assert_eq!(drain_left(&rows::Backend { drain_until_ns: None, ..row }, 0), 0);
+    }
 }
