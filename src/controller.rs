@@ -127,6 +127,7 @@ fn etcd_settings(etcd: &Etcd, timeout: Duration) -> anyhow::Result<EtcdSettings>
         prefix: etcd.prefix.clone(),
         timeout,
         lease_ttl: etcd.lease,
+        compact: etcd.compact,
         user,
         tls,
     })

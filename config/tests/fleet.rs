@@ -22,6 +22,7 @@ const CONTROLLER: &str = r#"
     endpoints = ["https://etcd-a:2379", "https://[2001:db8::1]:2379"]
     prefix = "/other/"
     lease_seconds = 60
+    compact = false
     ca = "/etcd-ca"
     certificate = "/etcd-certificate"
     key = "/etcd-key"
@@ -115,6 +116,7 @@ fn every_key_of_a_controller_has_its_way_into_the_model() {
                 ],
                 prefix: "/other/".into(),
                 lease: Duration::from_secs(60),
+                compact: false,
                 tls: Some(ClientTls {
                     ca: "/etcd-ca".into(),
                     identity: Some(Identity {
@@ -184,6 +186,7 @@ fn the_embedded_store_is_in_the_state_directory_unless_it_is_said_where() {
                 endpoints = [\"http://127.0.0.1:2379\"]\n";
     let Store::Etcd(etcd) = store(etcd) else { panic!("no etcd") };
     assert_eq!((etcd.prefix.as_str(), etcd.lease), ("/weir/", Duration::from_secs(5)));
+    assert!(etcd.compact);
     assert_eq!((etcd.tls, etcd.user), (None, None));
 }
 

@@ -73,6 +73,9 @@ pub struct Etcd {
     pub prefix: String,
     /// A leader that is silent for so long leads no more; whole seconds, 2 to 60.
     pub lease: Duration,
+    /// Whether the leader discards old revisions: of all that is in this etcd, as it has but one
+    /// history.
+    pub compact: bool,
     /// There if and only if the endpoints are `https`.
     pub tls: Option<ClientTls>,
     /// Where etcd wants one.

@@ -25,6 +25,7 @@ pub(crate) static REGISTRY: Section = Section {
         &registry::ENDPOINTS,
         &registry::PREFIX,
         &registry::LEASE_SECONDS,
+        &registry::COMPACT,
         &registry::CA,
         &registry::CERTIFICATE,
         &registry::KEY,
@@ -111,6 +112,8 @@ pub(crate) mod registry {
         .rule("begins and ends with `/`; etcd only");
     pub(crate) static LEASE_SECONDS: Key =
         integer("lease_seconds", 2, 60, Fallback::Integer(5)).rule("etcd only").unit("seconds");
+    pub(crate) static COMPACT: Key =
+        key("compact", Kind::Boolean, Fallback::Boolean(true)).rule("etcd only");
     pub(crate) static CA: Key = file("ca", NONE).rule("an absolute path; with `https` only");
     pub(crate) static CERTIFICATE: Key =
         file("certificate", NONE).rule("an absolute path; together with `key`");

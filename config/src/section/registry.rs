@@ -19,6 +19,7 @@ static OF_ETCD: &[&Key] = &[
     &keys::ENDPOINTS,
     &keys::PREFIX,
     &keys::LEASE_SECONDS,
+    &keys::COMPACT,
     &keys::CA,
     &keys::CERTIFICATE,
     &keys::KEY,
@@ -82,6 +83,7 @@ fn read_etcd(reader: &mut Reader<'_, '_>) -> Result<Store, Reported> {
     let endpoints = read_endpoints(reader, &keys::ENDPOINTS);
     let prefix = read_prefix(reader);
     let lease = reader.seconds(&keys::LEASE_SECONDS);
+    let compact = reader.boolean(&keys::COMPACT);
     let tls = TlsKeys {
         ca: &keys::CA,
         certificate: &keys::CERTIFICATE,
@@ -92,7 +94,8 @@ fn read_etcd(reader: &mut Reader<'_, '_>) -> Result<Store, Reported> {
     let user = read_user(reader);
     let (endpoints, user) = (endpoints?, user?);
     warn_of_clear_password(reader, &endpoints, user.is_some());
-    Ok(Store::Etcd(Etcd { endpoints, prefix: prefix?, lease: lease?, tls: tls?, user }))
+    let (prefix, lease, compact) = (prefix?, lease?, compact?);
+    Ok(Store::Etcd(Etcd { endpoints, prefix, lease, compact, tls: tls?, user }))
 }
 
 fn read_prefix(reader: &mut Reader<'_, '_>) -> Result<String, Reported> {

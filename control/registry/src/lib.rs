@@ -108,7 +108,8 @@ pub trait Registry: Send + Sync + fmt::Debug {
     fn watch(&self, from: Revision) -> Watch;
 
     /// Forgets what a watch could tell of transactions up to and including `until`. Leaders call
-    /// it now and then; etcd's history grows without bound otherwise. Rows stay.
+    /// it now and then; etcd's history grows without bound otherwise. Rows stay. In etcd this
+    /// discards the history of all that is in it; with [`EtcdSettings::compact`] off it does nothing.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Invalid`] for a revision not reached yet.

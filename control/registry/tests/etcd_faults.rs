@@ -348,6 +348,29 @@ async fn history_compacted_while_a_watch_was_cut_off_is_a_gap() {
     assert_eq!(cut_off.snapshot().await.unwrap().backends["b"].row.port, 5);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_others_use_keeps_its_history_when_compaction_is_off() {
+    let cluster = Cluster::start(1);
+    let ours = EtcdSettings { compact: false, ..quick(cluster.endpoints(), 5, 20) };
+    let theirs = connect(&quick(cluster.endpoints(), 5, 20)).await;
+    let their_term = elected(&*theirs, "t").await;
+    let first = put(&*theirs, their_term.fence(), vec![numbered("b", 1)]).await;
+    let second = put(&*theirs, their_term.fence(), vec![numbered("b", 2)]).await;
+    let store = connect(&ours).await;
+    let term = elected(&*store, "a").await;
+    let newest = put(&*store, term.fence(), vec![numbered("b", 3)]).await;
+    store.compact(newest).await.unwrap();
+    match soon("a commit", theirs.watch(first).next()).await {
+        Some(Observed::Commit(commit)) => assert_eq!(commit.revision, second),
+        other => panic!("{other:?}"),
+    }
+    // One that compacts takes it from everybody, by whatever prefix.
+    let compacting = connect(&EtcdSettings { compact: true, ..ours }).await;
+    compacting.compact(newest).await.unwrap();
+    let gap = soon("a gap", theirs.watch(first).next()).await;
+    assert_eq!(gap, Some(Observed::Gap(GapReason::Compacted)));
+}
+
 /// What a handle says of a store that is not the one it opened.
 async fn refuses_until_adopted(store: &EtcdStore, fence: &Fence, mut watch: Watch) {
     let gap = soon("a gap", watch.next()).await;

@@ -52,6 +52,7 @@ struct Inner {
     calls: Calls,
     keys: Keys,
     lease_ttl: Duration,
+    compacts: bool,
     identity: Mutex<Identity>,
     /// Whoever holds it may write; the mod revision of the sequence key as last seen.
     turn: tokio::sync::Mutex<i64>,
@@ -74,13 +75,14 @@ impl EtcdStore {
     /// quorum answers, [`Error::NewerFormat`], [`Error::Storage`] when etcd refuses.
     pub async fn connect(settings: EtcdSettings) -> Result<Self, Error> {
         let keys = Keys::under(&settings.prefix);
-        let lease_ttl = settings.lease_ttl;
+        let EtcdSettings { lease_ttl, compact: compacts, .. } = settings;
         let calls = Calls::new(settings)?;
         let identity = identity::find_or_draw(&calls, &keys, None).await?;
         let inner = Inner {
             calls,
             keys,
             lease_ttl,
+            compacts,
             identity: Mutex::new(identity),
             turn: tokio::sync::Mutex::new(0),
         };
@@ -153,6 +155,9 @@ impl Registry for EtcdStore {
     }
 
     async fn compact(&self, until: Revision) -> Result<(), Error> {
+        if !self.inner.compacts {
+            return Ok(());
+        }
         let revision = signed(until);
         let deadline = self.inner.calls.deadline();
         self.inner

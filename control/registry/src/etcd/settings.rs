@@ -8,13 +8,17 @@ use std::time::Duration;
 pub struct EtcdSettings {
     /// `http://` or `https://` URLs of the members.
     pub endpoints: Vec<String>,
-    /// All keys begin with it; ends with a slash. Two fleets may share one etcd.
+    /// All keys begin with it; ends with a slash. Two fleets may share one etcd: see `compact`.
     pub prefix: String,
     /// Bound of every call. A third of it is waited for one endpoint.
     pub timeout: Duration,
     /// A leader that is not heard of for so long is not the leader any more. Whole seconds; etcd
     /// raises it to its own least (2 s as delivered).
     pub lease_ttl: Duration,
+    /// Whether `Registry::compact` discards old revisions. etcd has one history for all that is in
+    /// it, so this takes other tenants' too. Without it etcd has to do so by itself, or its history
+    /// grows until it is full.
+    pub compact: bool,
     /// Name and password, where etcd wants them.
     pub user: Option<(String, Password)>,
     /// For `https://` endpoints.
@@ -37,13 +41,14 @@ pub struct TlsSettings {
 }
 
 impl EtcdSettings {
-    /// The defaults: prefix `/weir/v1/`, 5 s for calls, 5 s for the lease, no user, no TLS.
+    /// The defaults: prefix `/weir/v1/`, 5 s for calls, 5 s for the lease, compaction, no user, no TLS.
     pub fn new(endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             prefix: "/weir/v1/".into(),
             timeout: Duration::from_secs(5),
             lease_ttl: Duration::from_secs(5),
+            compact: true,
             user: None,
             tls: None,
         }
