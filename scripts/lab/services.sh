@@ -72,6 +72,8 @@ http {
         $(! speaks_ipv6 || printf 'listen [::]:%d backlog=4096;\n        ' "${WEB_PORTS[@]}")
         location = / { default_type text/plain; return 200 "$host\n"; }
         location = /up { access_log off; return 204; }
+        # Readiness, taken back by a file.
+        location = /ready { access_log off; if (-f $directory/unready) { return 503; } return 200; }
         location = /fast { alias $STATE/download.bin; }
         location = /slow { alias $STATE/download.bin; limit_rate \$download_rate; }
     }

@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::process::{Child, Command};
+use std::process::Command;
 
 use crate::lab::{Lab, VIP, is_root, wait_for};
+use crate::traffic::{Downloads, RESET, established_flows};
 
 /// Long downloads at a time.
 const DOWNLOADS: usize = 40;
 /// Client ports of the downloads, one after another: with the lab's fixed hash secret, which of
 /// them sit on slots that a change moves is the same in every run.
-const FIRST_PORT: usize = 40_000;
+const FIRST_PORT: u16 = 40_000;
+/// Whom they come from.
+const CLIENT: &str = "192.0.2.10";
 /// Bytes of the file downloaded.
 const FILE_BYTES: u64 = 2 << 20;
 
@@ -37,24 +40,8 @@ fn with_backend(config: &str, id: &str, change: impl Fn(&str) -> String) -> Stri
     config.replacen(table, &change(table), 1)
 }
 
-fn start_downloads(lab: &Lab) -> Vec<Child> {
-    let url = format!("http://{VIP}/slow");
-    let arguments = [
-        "curl",
-        "-s",
-        "--max-time",
-        "60",
-        "-o",
-        "/dev/null",
-        "-w",
-        "%{http_code} %{size_download}",
-    ];
-    let downloads: Vec<Child> = (0..DOWNLOADS)
-        .map(|number| {
-            let port = (FIRST_PORT + number).to_string();
-            lab.start("client", &[&arguments[..], &["--local-port", &port, &url]].concat())
-        })
-        .collect();
+fn start_downloads(lab: &Lab) -> Downloads {
+    let downloads = Downloads::start(lab, FIRST_PORT, DOWNLOADS, "");
     wait_for("all downloads to be under way", 10, || {
         (established(lab).len() >= DOWNLOADS).then_some(())
     });
@@ -63,22 +50,8 @@ fn start_downloads(lab: &Lab) -> Vec<Child> {
 
 /// Flows that are established, as client address and port, with the backend of each.
 fn established(lab: &Lab) -> HashMap<String, String> {
-    // Dumps are rate-limited: ask again when told to.
-    let body = wait_for("a dump of the flows", 10, || {
-        let (status, body) = lab.get_status("/admin/flows?limit=10000");
-        assert!(status == "200" || status == "429", "{status}: {body}");
-        (status == "200").then_some(body)
-    });
-    let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(answer["complete"], true);
-    let mut flows = HashMap::new();
-    for flow in answer["flows"].as_array().unwrap() {
-        if flow["state"] == "established" {
-            let client = format!("{}:{}", flow["source"].as_str().unwrap(), flow["source_port"]);
-            flows.insert(client, flow["backend"].as_str().unwrap_or("gone").to_owned());
-        }
-    }
-    flows
+    let flows = established_flows(lab, "node");
+    flows.into_iter().map(|(port, backend)| (format!("{CLIENT}:{port}"), backend)).collect()
 }
 
 /// What a node that has just started with the file would choose for a flow.
@@ -93,11 +66,9 @@ fn choice_of(config: &str, client: &str) -> String {
     line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
 }
 
-fn all_arrive(downloads: Vec<Child>) {
-    for download in downloads {
-        let output = download.wait_with_output().unwrap();
-        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(answer, format!("200 {FILE_BYTES}"), "{}", output.status);
+fn all_arrive(downloads: Downloads) {
+    for ending in downloads.endings() {
+        assert_eq!(ending.answer, format!("200 {FILE_BYTES}"), "{ending:?}");
     }
 }
 
@@ -183,13 +154,11 @@ fn when_the_drain_is_over_stragglers_are_reset() {
     assert!(on_b1 > 0);
     lab.reload(&with_backend(&config, "b1", |_| String::new()));
     let mut reset = 0;
-    for download in downloads {
-        let output = download.wait_with_output().unwrap();
-        match output.status.code() {
+    for ending in downloads.endings() {
+        match ending.code {
             Some(0) => {}
-            // curl: "failure in receiving network data", which a reset is.
-            Some(56) => reset += 1,
-            code => panic!("curl ended with {code:?}"),
+            Some(RESET) => reset += 1,
+            _ => panic!("{ending:?}"),
         }
     }
     assert_eq!(reset, on_b1, "the flows of b1, and no others, are reset");

@@ -1,7 +1,11 @@
 //! A lab with a node in it, taken down when it goes out of scope, whatever happened.
+//!
+//! Every program that a test starts and stops is a part with a name; the node of the labs with one
+//! node is the part "node".
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -14,6 +18,9 @@ pub(crate) const VIP: &str = "203.0.113.1";
 /// The other one, of labs with `--families 46`.
 pub(crate) const VIP6: &str = "2001:db8:cafe::1";
 
+/// The program.
+pub(crate) const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 static LABS: AtomicU32 = AtomicU32::new(0);
 
@@ -21,7 +28,7 @@ static LABS: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Lab {
     name: String,
     folder: PathBuf,
-    node: Option<Child>,
+    parts: BTreeMap<String, Child>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -66,7 +73,13 @@ pub(crate) fn wait_for<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Opt
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+/// The end of a log, which is what a failure is about.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -77,7 +90,7 @@ impl Lab {
         let name = format!("e2e-{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
         fs::create_dir_all(&folder).unwrap();
-        let lab = Self { name, folder, node: None, _turn: turn };
+        let lab = Self { name, folder, parts: BTreeMap::new(), _turn: turn };
         lab.run("up", options);
         lab
     }
@@ -113,29 +126,81 @@ impl Lab {
         self.run("config", options)
     }
 
+    /// A folder that goes with the lab.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What `lab.sh` keeps of the lab: each host's files, certificates.
+    pub(crate) fn state(&self) -> PathBuf {
+        let all = std::env::var_os("WEIR_LAB_STATE").unwrap_or_else(|| "/run/weir-lab".into());
+        PathBuf::from(all).join(&self.name)
+    }
+
     /// Where the node's configuration is kept.
     pub(crate) fn config_path(&self) -> PathBuf {
         self.folder.join("weir.toml")
     }
 
-    /// Starts the node and waits until it is ready.
-    pub(crate) fn start_node(&mut self, config: &str) {
-        fs::write(self.config_path(), config).unwrap();
-        let log = fs::File::create(self.log_path()).unwrap();
-        let namespace = format!("weir-{}-node", self.name);
-        let node = Command::new("ip")
-            .args(["netns", "exec", &namespace, env!("CARGO_BIN_EXE_weir"), "run"])
-            .arg(self.config_path())
+    /// Starts a part on a host, with what it says in a file (after what an earlier one said).
+    pub(crate) fn start_part(&mut self, name: &str, host: &str, command: &[&str]) {
+        let log =
+            fs::File::options().append(true).create(true).open(self.part_log_path(name)).unwrap();
+        let namespace = format!("weir-{}-{host}", self.name);
+        let part = Command::new("ip")
+            .args(["netns", "exec", &namespace])
+            .args(command)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        self.node = Some(node);
+        let earlier = self.parts.insert(name.to_owned(), part);
+        assert!(earlier.is_none(), "{name} runs already");
+    }
+
+    /// Lets time pass in which something is not to happen.
+    pub(crate) fn pass_ms(&self, milliseconds: u64) {
+        std::thread::sleep(Duration::from_millis(milliseconds));
+    }
+
+    /// Sends a part a signal.
+    pub(crate) fn signal_part(&self, name: &str, signal: &str) {
+        // `ip netns exec` has become the program itself: the same process.
+        let pid = self.parts[name].id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Ends a part with a signal, and waits for it.
+    pub(crate) fn stop_part(&mut self, name: &str, signal: &str) -> Option<i32> {
+        self.signal_part(name, signal);
+        let mut part = self.parts.remove(name).unwrap();
+        wait_for(&format!("{name} to end"), 10, || part.try_wait().unwrap()).code()
+    }
+
+    /// A part that has ended by itself is a failure.
+    pub(crate) fn runs(&mut self, name: &str) {
+        let gone = self.parts.get_mut(name).and_then(|part| part.try_wait().unwrap());
+        assert!(gone.is_none(), "{name} ended: {gone:?}\n{}", self.part_log(name));
+    }
+
+    fn part_log_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.log"))
+    }
+
+    pub(crate) fn part_log(&self, name: &str) -> String {
+        fs::read_to_string(self.part_log_path(name)).unwrap_or_default()
+    }
+
+    /// Starts the node and waits until it is ready.
+    pub(crate) fn start_node(&mut self, config: &str) {
+        fs::write(self.config_path(), config).unwrap();
+        let path = self.config_path();
+        let _ = fs::remove_file(self.part_log_path("node"));
+        self.start_part("node", "node", &[WEIR, "run", path.to_str().unwrap()]);
         self.run("attach", &[]);
         wait_for("the node to be ready", 30, || {
-            let gone = self.node.as_mut().and_then(|node| node.try_wait().unwrap());
-            assert!(gone.is_none(), "the node ended: {gone:?}\n{}", self.log());
+            self.runs("node");
             (self.get_status("/readyz").0 == "200").then_some(())
         });
     }
@@ -152,31 +217,28 @@ impl Lab {
 
     /// Sends the node a signal.
     pub(crate) fn signal(&self, signal: &str) {
-        // `ip netns exec` has become the program itself: the same process.
-        let pid = self.node.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.signal_part("node", signal);
     }
 
     /// Ends the node with a signal, and waits for it.
     pub(crate) fn stop_node(&mut self, signal: &str) -> Option<i32> {
-        self.signal(signal);
-        let mut node = self.node.take().unwrap();
-        wait_for("the node to end", 10, || node.try_wait().unwrap()).code()
-    }
-
-    pub(crate) fn log_path(&self) -> PathBuf {
-        self.folder.join("weir.log")
+        self.stop_part("node", signal)
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
+        self.part_log("node")
     }
 
     /// Asks the node's admin interface: status and body.
     pub(crate) fn get_status(&self, path: &str) -> (String, String) {
+        self.get_status_on("node", path)
+    }
+
+    /// The same of the node on a host.
+    pub(crate) fn get_status_on(&self, host: &str, path: &str) -> (String, String) {
         let url = format!("http://127.0.0.1:9180{path}");
         let output =
-            self.on("node", &["curl", "-s", "--max-time", "12", "-w", "\n%{http_code}", &url]);
+            self.on(host, &["curl", "-s", "--max-time", "12", "-w", "\n%{http_code}", &url]);
         let answer = text(&output.stdout);
         let (body, status) = answer.rsplit_once('\n').unwrap_or(("", "000"));
         (status.to_owned(), body.to_owned())
@@ -228,14 +290,14 @@ impl Lab {
                 "-o",
                 "/dev/null",
                 "-w",
-                "%{http_code} %header{x-backend} %{errormsg}\n",
+                "%{http_code} %header{x-backend} from port %{local_port} %{errormsg}\n",
                 &url,
             ],
         );
         let answers: Vec<_> = text(&output.stdout)
             .lines()
             .map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-                ["200", backend] => Ok(backend.to_owned()),
+                ["200", backend, "from", "port", _] => Ok(backend.to_owned()),
                 _ => Err(line.to_owned()),
             })
             .collect();
@@ -247,11 +309,13 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the node's log:\n{}", self.log());
+            for name in self.parts.keys() {
+                eprintln!("the log of {name}:\n{}", last_lines(&self.part_log(name)));
+            }
         }
         let _ = script("lab.sh", &["down", &self.name]);
-        if let Some(mut node) = self.node.take() {
-            let _ = node.wait();
+        for part in self.parts.values_mut() {
+            let _ = part.wait();
         }
         let _ = fs::remove_dir_all(&self.folder);
     }

@@ -5,8 +5,12 @@
 //! machine has few cores, and each has a node of its own.
 
 mod affinity;
+mod control;
+mod fleet;
 mod ipv6;
 mod lab;
+mod plane;
 mod ports;
 mod starting;
+mod traffic;
 mod tunnel;
