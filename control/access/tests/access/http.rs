@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use access::{Access, Bearer, Incoming, Peer, Role, Tls, serve_http};
 use axum::extract::{Request, State};
-use axum::http::request::Parts;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::routing::get as route;
 use axum::{Extension, Router};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
