@@ -40,7 +40,7 @@ impl FromStr for QuicServerId {
 
     fn from_str(text: &str) -> Result<Self, QuicError> {
         let digits = text.as_bytes();
-        if digits.len() % 2 != 0 || !(1..=LONGEST).contains(&(digits.len() / 2)) {
+        if !digits.len().is_multiple_of(2) || !(1..=LONGEST).contains(&(digits.len() / 2)) {
             return Err(QuicError);
         }
         let digit = |digit: u8| (digit as char).to_digit(16).map(|value| value as u8);
