@@ -22,7 +22,7 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Run a controller until SIGINT or SIGTERM: it knows pools, VIPs and backends, which backends
     /// are healthy, and tells every node.
-    Controller(ServiceArguments),
+    Controller(ControllerArguments),
     /// Run a checker until SIGINT or SIGTERM: it probes backends and tells the controllers.
     Checker(ServiceArguments),
     /// Validate the configuration of a node, a controller or a checker; touches no device.
@@ -41,6 +41,16 @@ pub(crate) enum Command {
 pub(crate) struct RunArguments {
     /// The node's configuration (TOML).
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControllerArguments {
+    /// Its configuration (TOML).
+    pub(crate) config: PathBuf,
+    /// Give the registry another store id and exit: after it was restored from a backup, with all
+    /// controllers stopped, so that nodes take what it holds.
+    #[arg(long)]
+    pub(crate) renew_store_id: bool,
 }
 
 #[derive(Debug, Args)]

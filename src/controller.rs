@@ -3,6 +3,8 @@
 //! Reads what its configuration names (certificates, tokens, passwords), then runs until SIGINT
 //! or SIGTERM. Certificates and tokens that are replaced are taken up while it runs, by the
 //! controller itself or at SIGHUP; SIGHUP also re-reads who may call, `[[access]]`.
+//!
+//! With `--renew-store-id` it only gives the registry another id.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -13,20 +15,25 @@ use std::time::Duration;
 use access::{Access, ClientCertificates, Entry, Proof, Role, Tls, TlsSettings};
 use anyhow::{Context, anyhow};
 use config::{ControllerConfig, Credential, Endpoint, Etcd, ServerTls, Store};
-use controller::{FleetTimings, Limits, Settings};
+use controller::{FleetTimings, Limits, Renewed, Settings};
 use registry::{EtcdSettings, Password, RedbSettings};
 use tracing::{error, info, warn};
 
-use crate::cli::ServiceArguments;
+use crate::cli::ControllerArguments;
 use crate::failure::{self, Failure};
 use crate::logging;
-use crate::service::Service;
+use crate::service::{Service, Told};
 
 /// Threads of the runtime: one for the desk that decides, one for everybody who calls.
 const THREADS: usize = 2;
 
+/// A leader that died leads until its lease is over, and a lease that was restored begins anew.
+const LEASES_WAITED_FOR: u32 = 2;
+/// And so long is waited beyond it, for the election.
+const ELECTION: Duration = Duration::from_secs(5);
+
 /// Runs a controller until it is told to stop.
-pub(crate) fn run(arguments: &ServiceArguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &ControllerArguments) -> Result<(), Failure> {
     let loaded = ControllerConfig::load(&arguments.config).map_err(Failure::configuration)?;
     failure::warn(&loaded.warnings);
     let config = loaded.config;
@@ -51,11 +58,34 @@ pub(crate) fn run(arguments: &ServiceArguments) -> Result<(), Failure> {
         },
     };
     let service = Service::new("controller", THREADS)?;
+    if arguments.renew_store_id {
+        return renew_store_id(service, settings);
+    }
     let result = service.run(
         |told| async { Ok(controller::run(settings, told.ended()).await?) },
         || reload(&arguments.config, &config, &access, tls.as_deref()),
     );
     Ok(result?)
+}
+
+/// `--renew-store-id`.
+fn renew_store_id(service: Service, settings: Settings) -> Result<(), Failure> {
+    let patience = match &settings.store {
+        controller::Store::Embedded(_) => ELECTION,
+        controller::Store::Etcd(etcd) => etcd.lease_ttl * LEASES_WAITED_FOR + ELECTION,
+    };
+    let settings = &settings;
+    let renewal = |told: Told| async move {
+        tokio::select! {
+            renewed = controller::renew_store_id(settings, patience) => {
+                let Renewed { before, after } = renewed?;
+                println!("the store {before} is the store {after} now: start the controllers");
+                Ok(())
+            }
+            () = told.ended() => Err(anyhow!("told to stop: the store's id may be as it was")),
+        }
+    };
+    Ok(service.run(renewal, || {})?)
 }
 
 /// What a file that the configuration names has wrong is wrong configuration.

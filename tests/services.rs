@@ -279,6 +279,8 @@ fn a_controller_runs_reloads_and_stops() {
     let second = files.controller("second.toml", "");
     fails(&["controller", &second], 1, &["registry.redb"]);
 
+    fails(&["controller", &config, "--renew-store-id"], 1, &["registry.redb", "in use"]);
+
     // Who may call changes at a reload.
     let text = fs::read_to_string(&config).unwrap();
     let entry =
@@ -305,6 +307,12 @@ fn a_controller_runs_reloads_and_stops() {
     assert_eq!(controller.ends().code(), Some(0));
     controller.says("stopped");
     assert!(!controller.seen.iter().any(|line| line.contains("0123456789abcdef")));
+
+    // The registry is free, and can be told that it was restored.
+    fs::write(&config, &text).unwrap();
+    let renewed = weir(&["controller", &config, "--renew-store-id"]);
+    assert!(renewed.status.success(), "{}", String::from_utf8_lossy(&renewed.stderr));
+    assert!(String::from_utf8_lossy(&renewed.stdout).contains("start the controllers"));
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //!
 //! In the order of a change: [`service`] (who may call), [`calls`] (what operators change),
 //! [`desk`] (one after the other), [`snapshots`] (what nodes are told). [`term`] begins and ends
-//! all of it with the election.
+//! all of it with the election; [`renewal`] is for a store that was restored.
 //!
 //! What holds: a change is answered after the registry has it; nodes are told what the registry
 //! holds; versions of snapshots only go up, over changes of leader too; who does not lead answers
@@ -31,6 +31,7 @@ mod office;
 mod picture;
 mod plan;
 mod plane;
+mod renewal;
 mod reports;
 mod service;
 mod settings;
@@ -40,4 +41,5 @@ mod term;
 mod wire;
 
 pub use controller::{Controller, Error, run};
+pub use renewal::{RenewalError, Renewed, renew_store_id};
 pub use settings::{FleetTimings, Limits, Settings, Store};

@@ -18,6 +18,7 @@ mod changes;
 mod common;
 mod election;
 mod listeners;
+mod renewal;
 mod restart;
 mod served;
 mod snapshots;
