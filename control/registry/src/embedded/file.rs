@@ -87,16 +87,13 @@ impl File {
         drop(self.database.take());
         let reopened = opening::open_database(&mut self.medium)
             .map(|database| (read_revision(&database), database));
-        match reopened {
-            Ok((Ok(found), database)) => {
-                self.database = Some(database);
-                if found != commit.revision {
-                    self.feed.resume(found);
-                    return error;
-                }
-                self.feed.push(commit);
+        if let Ok((Ok(found), database)) = reopened {
+            self.database = Some(database);
+            if found != commit.revision {
+                self.feed.resume(found);
+                return error;
             }
-            _ => {}
+            self.feed.push(commit);
         }
         Error::storage(error, "and whether the write happened is not known")
     }
