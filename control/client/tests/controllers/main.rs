@@ -101,7 +101,8 @@ async fn controllers_that_name_each_other_in_a_circle_are_not_asked_in_a_hot_loo
     let controllers = Controllers::new(settings(&[&first, &second])).expect("settings");
     let start = Instant::now();
     let status = get_pool(&controllers, Duration::from_secs(2)).await.expect_err("no leader");
-    assert_eq!(status.code(), Code::Unavailable);
+    // The time may be over in a pause, or while one of them is asked.
+    assert!(matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded), "{status}");
     assert!(start.elapsed() >= Duration::from_secs(2));
     // Rounds of at most 5 hops; pauses of 50, 100, 200, 400 ms ... on average between them.
     let calls = first.calls() + second.calls();
