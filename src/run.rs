@@ -173,6 +173,7 @@ fn open_devices(eal: &Eal, config: &Config) -> anyhow::Result<Vec<Device>> {
             fewer_queues: config.dpdk.fewer_queues == FewerQueues::Use,
             mtu: port.mtu,
             mac: port.mac.map(|mac| MacAddress(mac.octets())),
+            all_multicast: port.speaks_ipv6(),
             rx_descriptors: port.rx_descriptors,
             tx_descriptors: port.tx_descriptors,
         };

@@ -150,6 +150,7 @@ fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
         mtu: port.mtu,
         // `net_pcap` cannot change its own address; the tables have the configured one.
         mac: None,
+        all_multicast: false,
         rx_descriptors: port.rx_descriptors,
         tx_descriptors: port.tx_descriptors,
     };

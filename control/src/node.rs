@@ -472,10 +472,9 @@ fn node_links(config: &Config, facts: &[PortFacts]) -> NodeLinks {
 fn addresses(port: &config::Port, mac: MacAddress) -> Vec<(IpAddr, u8)> {
     let mut addresses: Vec<(IpAddr, u8)> =
         port.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect();
-    let v6 = || port.addresses.iter().map(|net| net.addr()).chain(port.gateways.iter().copied());
     let local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let has_one = port.addresses.iter().any(|net| local(net.addr()));
-    if v6().any(|address| address.is_ipv6()) && !has_one {
+    if port.speaks_ipv6() && !has_one {
         addresses.push((ndp::link_local(mac).into(), LINK_LOCAL_PREFIX));
     }
     addresses

@@ -8,6 +8,8 @@
 //!
 //! [`ipv6_extensions`]: crate::wire::ipv6_extensions
 
+#[cfg(test)]
+mod differential;
 mod ipv6;
 mod transport;
 

@@ -286,7 +286,8 @@ impl Bench {
         match outcome.verdict {
             Verdict::Forward => {
                 let address = self.world.backends[outcome.backend as usize].address;
-                assert_eq!(&sent[0].data()[30..34], &address.octets(), "outer destination");
+                let outer: [u8; 4] = sent[0].data()[30..34].try_into().unwrap();
+                assert_eq!(std::net::IpAddr::from(outer), address, "outer destination");
                 Fate::Forwarded(outcome.backend)
             }
             Verdict::Reply => {

@@ -301,6 +301,12 @@ pub struct Timeouts {
 }
 
 impl Port {
+    /// Whether the port has an IPv6 address, or a gateway that has one.
+    pub fn speaks_ipv6(&self) -> bool {
+        let own = self.addresses.iter().map(IpNet::addr);
+        own.chain(self.gateways.iter().copied()).any(|address| address.is_ipv6())
+    }
+
     /// Whether `address` is on-link: inside the prefix of one of the port's own addresses.
     pub fn is_on_link(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|own| own.contains(&address))

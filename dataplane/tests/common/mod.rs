@@ -6,5 +6,7 @@
 pub(crate) mod packets;
 pub(crate) mod pipeline;
 pub(crate) mod pooled;
+mod tunnels;
 mod verify;
+mod verify_ipv6;
 pub(crate) mod world;

@@ -27,9 +27,10 @@ use dataplane::verdict::{DropReason, Verdict};
 use dataplane::vip::{VipPorts, VipProtocol};
 use dataplane::worker::{Worker, WorkerOptions};
 
-use super::verify::{header_is_sound, ip_packet, is_reply, repair, sums_to_zero};
+use super::tunnels;
+use super::verify::{ip_packet, is_reply, repair};
 use super::world::{
-    GATEWAY_MAC, NODE_MAC, OUTER_TTL, PoolSpec, VLAN, World, backend, set_affinity, source_at, vip,
+    GATEWAY_MAC, NODE_MAC, PoolSpec, VLAN, World, backend, backend6, set_affinity, vip, vip6,
 };
 
 /// Length of a record's head.
@@ -215,34 +216,20 @@ impl Run<'_> {
         if backend.port == 1 {
             link.extend([0x81, 0x00, (VLAN >> 8) as u8, VLAN as u8]);
         }
-        link.extend([0x08, 0x00]);
+        let tunnel = pool.forwarding != Forwarding::L2dsr;
+        let v6 = match tunnel {
+            true => backend.address.is_ipv6(),
+            false => packet.ip[0] >> 4 == 6,
+        };
+        link.extend(if v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
         let Some(ip) = output.strip_prefix(&link[..]) else { return false };
         if port != usize::from(backend.port) {
             return false;
         }
-        if pool.forwarding == Forwarding::L2dsr {
-            return ip == packet.ip;
+        match tunnel {
+            true => tunnels::fits(&packet.ip, pool, backend, ip),
+            false => ip == packet.ip,
         }
-        let Some((outer, inner)) = ip.split_at_checked(20) else { return false };
-        let source = u32::from_be_bytes([outer[12], outer[13], outer[14], outer[15]]);
-        let prefix = match pool.entropy {
-            0 => u32::from(source_at(backend.port)),
-            _ => 0xac10_0000,
-        };
-        let mut expected = packet.ip.clone();
-        expected[8] = expected[8].wrapping_sub(1);
-        expected[10..12].copy_from_slice(&inner[10..12]);
-        outer[0] == 0x45
-            && outer[1] == packet.ip[1]
-            && usize::from(u16::from_be_bytes([outer[2], outer[3]])) == ip.len()
-            && outer[6..8] == [0x40, 0]
-            && outer[8..10] == [OUTER_TTL, 4]
-            && source & !pool.entropy == prefix
-            && outer[16..20] == backend.address.octets()
-            && sums_to_zero(outer)
-            && packet.ip[8] > 1
-            && inner == expected
-            && header_is_sound(inner)
     }
 
     /// Every packet is counted once, and nothing is counted that was not there.
@@ -344,6 +331,9 @@ fn world(version: u32) -> World {
             pool(Forwarding::L2dsr, 0),
             pool(Forwarding::Ipip, 0),
             pool(Forwarding::Ipip, 0),
+            pool(Forwarding::Ipip, 0xffff_ffff),
+            pool(Forwarding::Gre, 0),
+            pool(Forwarding::Gue, 0),
         ],
         backends: vec![
             backend(0, "a", [10, 0, 0, 1], 0),
@@ -352,6 +342,11 @@ fn world(version: u32) -> World {
             backend(1, "d", [192, 0, 2, 21], 0),
             backend(1, "e", [198, 18, 0, 21], 1),
             backend(2, "f", [10, 0, 0, 6], 0),
+            backend6(4, "g", "2001:db8:b::7"),
+            backend(5, "h", [10, 0, 0, 8], 0),
+            backend6(5, "i", "2001:db8:b::9"),
+            backend(6, "j", [10, 0, 0, 10], 1),
+            backend6(6, "k", "2001:db8:b::11"),
         ],
         vips: vec![
             vip([203, 0, 113, 1], VipPorts::One(80), VipProtocol::Tcp, 0),
@@ -360,6 +355,15 @@ fn world(version: u32) -> World {
             vip([203, 0, 113, 3], VipPorts::Any, VipProtocol::Any, 2),
             vip([203, 0, 113, 4], VipPorts::Any, VipProtocol::Any, 3),
             vip([192, 0, 2, 100], VipPorts::Any, VipProtocol::Any, 0),
+            vip([203, 0, 113, 5], VipPorts::Any, VipProtocol::Any, 5),
+            vip([203, 0, 113, 6], VipPorts::Any, VipProtocol::Any, 6),
+            // What the golden cases dial.
+            vip6("2001:db8:cafe::1", VipPorts::One(80), VipProtocol::Tcp, 4),
+            vip6("2001:db8:cafe::1", VipPorts::Any, VipProtocol::Any, 0),
+            vip6("2001:db8:cafe::2", VipPorts::Any, VipProtocol::Any, 5),
+            vip6("2001:db8:cafe::3", VipPorts::Any, VipProtocol::Any, 6),
+            vip6("2001:db8:cafe::4", VipPorts::Any, VipProtocol::Any, 1),
+            vip6("2001:db8:0:1::cafe", VipPorts::Any, VipProtocol::Any, 2),
         ],
     };
     world.vips[3].matches.prefix_length = 32;

@@ -1,6 +1,7 @@
 //! Headers and checksums, read and summed the slow way: the judge's own arithmetic, which shares
 //! no code with the path.
 
+use super::verify_ipv6 as ipv6;
 use super::world::NODE_MAC;
 
 /// The IP packet of a frame, without tags and padding; empty when there is none.
@@ -10,12 +11,19 @@ pub(super) fn ip_packet(frame: &[u8]) -> &[u8] {
         at += 4;
     }
     let ip = frame.get(at + 2..).unwrap_or_default();
+    if frame.get(at..at + 2) == Some(&[0x86, 0xdd]) {
+        let length = ip.get(4..6).map_or(0, |l| 40 + usize::from(u16::from_be_bytes([l[0], l[1]])));
+        return ip.get(..length).unwrap_or_default();
+    }
     let length = ip.get(2..4).map_or(0, |l| usize::from(u16::from_be_bytes([l[0], l[1]])));
     ip.get(..length).unwrap_or_default()
 }
 
 /// Is `output` an answer to `question`: back to its sender, sound, from whom it was sent to?
 pub(super) fn is_reply(output: &[u8], question: &[u8]) -> bool {
+    if ip_packet(question).first().is_some_and(|first| first >> 4 == 6) {
+        return ipv6::is_reply(output, question);
+    }
     if output.get(..6) != question.get(6..12) || output.get(6..12) != Some(&NODE_MAC.0[..]) {
         return false;
     }
@@ -55,7 +63,7 @@ pub(super) fn header_is_sound(ip: &[u8]) -> bool {
 }
 
 /// RFC 1071, the slow way.
-fn sum(bytes: &[u8]) -> u16 {
+pub(super) fn sum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
         .map(|word| u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0)))
@@ -77,7 +85,11 @@ pub(super) fn repair(frame: &mut [u8]) {
     while let Some([0x81, 0x00] | [0x88, 0xa8]) = frame.get(at..at + 2) {
         at += 4;
     }
+    let is_v6 = frame.get(at..at + 2) == Some(&[0x86, 0xdd]);
     let Some(ip) = frame.get_mut(at + 2..) else { return };
+    if is_v6 {
+        return ipv6::repair(ip);
+    }
     let Some(first) = ip.first() else { return };
     let header = usize::from(first & 0x0f) * 4;
     if header < 20 || ip.len() < header {

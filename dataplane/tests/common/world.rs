@@ -3,7 +3,7 @@
 //! The control side builds tables of its own; here the outer headers are written byte by byte,
 //! so that what the path sends can be judged without it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use conntrack::Timeouts;
@@ -23,6 +23,8 @@ pub(crate) const GATEWAY_MAC: MacAddress = MacAddress([0x02, 0, 0, 0, 0, 0x01]);
 pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The node's address on the tagged link.
 pub(crate) const NODE_TAGGED: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// The node's IPv6 address on the untagged link.
+pub(crate) const NODE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 2);
 /// The tag of port 1.
 pub(crate) const VLAN: u16 = 100;
 /// Longest IP packet of either link.
@@ -34,7 +36,7 @@ pub(crate) const OUTER_TTL: u8 = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct PoolSpec {
     pub(crate) forwarding: Forwarding,
-    /// Host bits of the outer source that flows choose, below 172.16.0.0.
+    /// Host bits of the outer source that flows choose, below 172.16.0.0 or 100::.
     pub(crate) entropy: u32,
     pub(crate) reselect: bool,
     pub(crate) table_size: u32,
@@ -45,7 +47,7 @@ pub(crate) struct PoolSpec {
 pub(crate) struct BackendSpec {
     pub(crate) pool: u32,
     pub(crate) id: String,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) weight: u32,
     pub(crate) state: BackendState,
     pub(crate) generation: u16,
@@ -77,12 +79,25 @@ pub(crate) fn vip(address: [u8; 4], ports: VipPorts, protocol: VipProtocol, pool
     VipSpec { matches, pool, timeouts: Timeouts::default() }
 }
 
+/// A VIP of one IPv6 address.
+pub(crate) fn vip6(address: &str, ports: VipPorts, protocol: VipProtocol, pool: u32) -> VipSpec {
+    let address = address.parse().expect("an address");
+    let matches = VipMatch { address, prefix_length: 128, ports, protocol };
+    VipSpec { matches, pool, timeouts: Timeouts::default() }
+}
+
+/// A backend with an IPv6 address, at the untagged link.
+pub(crate) fn backend6(pool: u32, id: &str, address: &str) -> BackendSpec {
+    let address = address.parse().expect("an address");
+    BackendSpec { address, ..backend(pool, id, [0; 4], 0) }
+}
+
 /// A backend that is there and reachable.
 pub(crate) fn backend(pool: u32, id: &str, address: [u8; 4], port: u8) -> BackendSpec {
     BackendSpec {
         pool,
         id: id.to_owned(),
-        address: address.into(),
+        address: IpAddr::from(address),
         weight: 100,
         state: BackendState::Active,
         generation: 0,
@@ -155,36 +170,71 @@ impl World {
             link.extend([0x81, 0x00]);
             link.extend(VLAN.to_be_bytes());
         }
-        link.extend([0x08, 0x00]);
+        let tunnel = pool.forwarding != Forwarding::L2dsr;
+        let v6 = tunnel && backend.address.is_ipv6();
+        link.extend(if v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
         let link_length = link.len() as u8;
         let mut record = Backend {
             state: backend.state,
-            encapsulation: Encapsulation::of(pool.forwarding, backend.address.into()),
+            encapsulation: Encapsulation::of(pool.forwarding, backend.address),
             reachable: backend.mac.is_some(),
             port: backend.port,
-            inner_mtu: MTU,
             link_length,
-            next_hop: u32::from(backend.address),
+            next_hop: hop_number(backend.address),
+            udp_checksum: pool.forwarding == Forwarding::Gue && v6,
             ..Backend::gone(backend.generation)
         };
-        if pool.forwarding == Forwarding::Ipip {
-            let source = match pool.entropy {
-                0 => source_at(backend.port),
-                _ => Ipv4Addr::new(172, 16, 0, 0),
+        let (protocol, shim): (u8, &[u8]) = match pool.forwarding {
+            Forwarding::Gre => (47, &[0, 0, 0x08, 0x00]),
+            Forwarding::Gue => (17, &[0, 0, 0x17, 0xc0, 0, 0, 0, 0]),
+            Forwarding::Ipip | Forwarding::L2dsr => (4, &[]),
+        };
+        let entropy = if pool.forwarding == Forwarding::Gue { 0 } else { pool.entropy };
+        if tunnel {
+            let outer = match backend.address {
+                IpAddr::V4(address) => {
+                    let source = match entropy {
+                        0 => source_at(backend.port),
+                        _ => Ipv4Addr::new(172, 16, 0, 0),
+                    };
+                    let mut outer = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, OUTER_TTL, protocol, 0, 0];
+                    outer.extend(source.octets());
+                    outer.extend(address.octets());
+                    record.checksum_base = outer
+                        .chunks(2)
+                        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+                        .sum();
+                    outer
+                }
+                IpAddr::V6(address) => {
+                    let mut outer = vec![0x60, 0, 0, 0, 0, 0, protocol, OUTER_TTL];
+                    outer.extend(source6(entropy).octets());
+                    outer.extend(address.octets());
+                    outer
+                }
             };
-            let mut outer = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, OUTER_TTL, 4, 0, 0];
-            outer.extend(source.octets());
-            outer.extend(backend.address.octets());
-            record.checksum_base =
-                outer.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
-            record.source_entropy = pool.entropy;
-            record.inner_mtu = MTU - 20;
             link.extend(outer);
+            link.extend(shim);
+            record.source_entropy = entropy;
         }
+        record.inner_mtu = MTU - (link.len() - usize::from(link_length)) as u16;
         record.header_length = link.len() as u8;
         record.header[..link.len()].copy_from_slice(&link);
         record
     }
+}
+
+/// Tells next hops apart: each backend is its own.
+fn hop_number(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => u32::from(address),
+        IpAddr::V6(address) => u128::from(address) as u32,
+    }
+}
+
+/// The outer IPv6 source.
+pub(crate) fn source6(entropy: u32) -> Ipv6Addr {
+    if entropy == 0 { NODE6 } else { Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0) }
 }
 
 /// The node's own address on a link.
@@ -201,5 +251,7 @@ fn ports() -> Vec<PortTable> {
         mtu: MTU,
         addresses: vec![(IpAddr::V4(address), 24)],
     };
-    vec![port(NODE, None), port(NODE_TAGGED, Some(VLAN))]
+    let mut untagged = port(NODE, None);
+    untagged.addresses.push((IpAddr::V6(NODE6), 64));
+    vec![untagged, port(NODE_TAGGED, Some(VLAN))]
 }

@@ -25,6 +25,8 @@ pub struct DeviceOptions {
     pub mtu: u16,
     /// The address to use in place of the device's own.
     pub mac: Option<MacAddress>,
+    /// Frames to any group are received: IPv6 asks for neighbours by multicast.
+    pub all_multicast: bool,
     /// Receive descriptors per queue.
     pub rx_descriptors: u16,
     /// Transmit descriptors per queue.
@@ -207,6 +209,9 @@ impl Device {
         }
         // SAFETY: the port is configured and its queues are set up.
         setup("start")(unsafe { dpdk_sys::rte_eth_dev_start(port) })?;
+        if self.options.all_multicast {
+            self.opened.receive_all_multicast();
+        }
         self.mac = match self.options.mac {
             Some(mac) => mac,
             None => self.opened.mac_address(&device)?,
@@ -301,6 +306,18 @@ impl Opened {
             });
         }
         Ok(MacAddress(address.addr_bytes))
+    }
+
+    /// Has the device pass on frames to any group. A driver that cannot is asked for all frames,
+    /// of which the path drops other stations'; one that can do neither is a virtual device, and
+    /// has no filter.
+    fn receive_all_multicast(&self) {
+        // SAFETY: the port exists and is started.
+        let refused = unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.port) } < 0;
+        if refused {
+            // SAFETY: as above.
+            unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.port) };
+        }
     }
 
     /// The NUMA node of the device; -1 where it has none.
