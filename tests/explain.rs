@@ -291,3 +291,98 @@ fn affinity_to_the_source_is_told() {
         |story: &str| story.split("backend quick-").nth(1).map(|rest| rest[..1].to_owned());
     assert_eq!(backend(&story), backend(&from(2)));
 }
+
+/// A node of both families: one pool of each tunnel, to a backend of the other family.
+const FAMILIES: &str = r#"
+[[port]]
+name = "uplink"
+device = "net_tap0"
+mac = "02:00:00:00:00:02"
+addresses = ["192.0.2.2/24", "2001:db8:0:1::2/64"]
+gateways = ["192.0.2.1", "2001:db8:0:1::1"]
+neighbors = [{ address = "2001:db8:0:1::1", mac = "02:00:00:00:00:01" }]
+
+[conntrack]
+flows = 1000
+
+[[pool]]
+id = "web"
+hash_secret = "000102030405060708090a0b0c0d0e0f"
+forwarding = "FORWARDING"
+
+  [[pool.backend]]
+  id = "six-1"
+  address = "2001:db8:b::1"
+
+[[vip]]
+address = "2001:db8:cafe::/48"
+port = "any"
+protocol = "any"
+pool = "web"
+
+[[vip]]
+address = "203.0.113.1"
+port = 53
+protocol = "udp"
+pool = "web"
+"#;
+
+fn explain_families(forwarding: &str, arguments: &[&str]) -> String {
+    let path = scratch(&format!("explain-{forwarding}")).join("config.toml");
+    std::fs::write(&path, FAMILIES.replace("FORWARDING", forwarding)).unwrap();
+    let path = path.display().to_string();
+    let output = weir(&[&["explain", &path], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_tunnel_is_told_over_ipv6() {
+    let from_v6 = ["--src", "[2001:db8:7::7]:40000", "--dst", "[2001:db8:cafe::1]:443"];
+    let inside = [
+        "inner IPv6 version 6",
+        "hop limit 63",
+        "source 2001:db8:7::7 destination 2001:db8:cafe::1",
+        "hop limit 64 -> 63: 1 byte changed",
+    ];
+    let outside = |mode: &'static str, next: &'static str| {
+        [
+            "[2001:db8:7::7]:40000 -> [2001:db8:cafe::1]:443 tcp [SYN]",
+            "IPv6 header of 40 bytes, IP packet of 60",
+            "address in its /48, any port, any protocol",
+            "gateway 2001:db8:0:1::1, by port \"uplink\"",
+            mode,
+            "outer IPv6 version 6",
+            next,
+            "hop limit 64",
+            "source 2001:db8:0:1::2 destination 2001:db8:b::1",
+        ]
+    };
+    let told = |forwarding, mode, next, shim: &[&str]| {
+        let story = explain_families(forwarding, &from_v6);
+        assert_told(&story, &[&outside(mode, next)[..], shim, &inside].concat());
+    };
+    let next = "next header 41 (IPv6 in IPv6)";
+    told("ipip", "ipip: an outer IPv6 header is put in front", next, &[]);
+    let gre = "gre: an outer IPv6 and a GRE header are put in front";
+    told("gre", gre, "next header 47 (GRE)", &["GRE protocol type 0x86dd"]);
+    let gue = "gue: an outer IPv6 and a UDP header are put in front";
+    let udp = ["UDP source port", "destination port 6080 (GUE, variant 1)", "(computed)"];
+    told("gue", gue, "next header 17 (UDP)", &udp);
+}
+
+#[test]
+fn a_tunnel_may_change_the_family() {
+    let arguments = ["--src", "198.51.100.7:40000", "--dst", "203.0.113.1:53", "--proto", "udp"];
+    assert_told(
+        &explain_families("ipip", &arguments),
+        &[
+            "IPv4 header of 20 bytes with a right checksum",
+            "outer IPv6 version 6",
+            "next header 4 (IPv4 in IPv6)",
+            "inner IPv4 version 4",
+            "time to live 64 -> 63",
+        ],
+    );
+}
