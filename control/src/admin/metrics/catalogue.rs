@@ -55,7 +55,7 @@ catalogue! {
     CONFIG_STALE = gauge("weir_config_stale", NONE, "1",
         "1 while the last reload was refused, so that an older configuration is in force.");
     CONTROL_FRAMES_LOST = counter("weir_control_frames_lost_total", NONE, "frames",
-        "Frames of the node's own (ARP requests) that a worker had no room for.");
+        "Frames of the node's own (ARP requests, neighbour solicitations) that a worker had no room for.");
 
     CONTROLLER_CONNECTED = gauge("weir_controller_connected", NONE, "1",
         "1 while a controller is connected.");
@@ -142,7 +142,7 @@ catalogue! {
     WORKER_FORWARDED = counter("weir_worker_forwarded_packets_total", WORKER, "packets",
         "Packets forwarded to backends.");
     WORKER_REPLIED = counter("weir_worker_replied_packets_total", WORKER, "packets",
-        "Packets the node answered itself: ARP, ICMP echo, resets.");
+        "Packets the node answered itself: ARP, neighbour discovery, ICMP echo, resets.");
     WORKER_HOST = counter("weir_worker_host_packets_total", WORKER, "packets",
         "Packets meant for the node and consumed by it.");
     WORKER_HELD = counter("weir_worker_held_packets_total", WORKER, "packets",
@@ -163,7 +163,7 @@ catalogue! {
     WORKER_GENERATION = gauge("weir_worker_tables_generation", WORKER, "generation",
         "Number of the tables the worker uses; 0 before it has any.");
     WORKER_EVENTS_LOST = counter("weir_worker_events_lost_total", WORKER, "events",
-        "ARP sightings that found the queue to the control thread full.");
+        "ARP and neighbour discovery sightings that found the queue to the control thread full.");
     WORKER_BUFFERS = gauge("weir_worker_buffers_available", WORKER, "buffers",
         "Packet buffers of the worker's pool that nobody uses.");
 
