@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154  # the settings are those of demo.sh
 # What the demo shows, act by act. Sourced by demo.sh. Each act returns 1 when what it shows did
 # not happen.
 

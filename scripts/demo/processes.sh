@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154  # the settings are those of demo.sh
 # The processes of the demo: how each part of Weir is started, waited for and stopped. Sourced by
 # demo.sh, with its settings in variables.
 

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154  # the settings are those of demo.sh
 # The demo's clients: many short requests, a steady trickle of them, long downloads. Sourced by
 # demo.sh. Every request has a connection of its own, so a flow of its own.
 
