@@ -120,7 +120,9 @@ async fn a_fleet_agrees_with_its_controller_and_serves_on_without_it() {
     let checkers: Vec<_> =
         (1..=3).map(|number| tokio::spawn(check(controllers(address), number))).collect();
 
-    let pool = v1::CreatePoolReq { pool_id: "web".to_owned(), settings: None };
+    // Both families, and a tunnel that is not the default: what nodes take, a controller takes.
+    let gue = v1::PoolSettings { forwarding: v1::Forwarding::Gue.into(), ..Default::default() };
+    let pool = v1::CreatePoolReq { pool_id: "web".to_owned(), settings: Some(gue) };
     call(&operator, |mut client| {
         let pool = pool.clone();
         async move { client.create_pool(pool).await }
@@ -130,7 +132,10 @@ async fn a_fleet_agrees_with_its_controller_and_serves_on_without_it() {
         let backend = v1::RegisterBackendReq {
             pool_id: "web".to_owned(),
             backend_id: format!("host-{number}"),
-            ip: format!("192.0.2.{number}"),
+            ip: match number {
+                3 => "2001:db8::3".to_owned(),
+                _ => format!("192.0.2.{number}"),
+            },
             port: 80,
             ..v1::RegisterBackendReq::default()
         };
@@ -140,22 +145,32 @@ async fn a_fleet_agrees_with_its_controller_and_serves_on_without_it() {
         })
         .await;
     }
-    let vip = v1::Vip {
-        address: "203.0.113.1".to_owned(),
-        first_port: 80,
-        last_port: 80,
-        protocol: v1::Protocol::Tcp.into(),
-        ..v1::Vip::default()
-    };
-    let bind = v1::BindVipReq { pool_id: "web".to_owned(), vip: Some(vip), from_pool: None };
-    call(&operator, |mut client| {
-        let bind = bind.clone();
-        async move { client.bind_vip_to_pool(bind).await }
-    })
-    .await;
+    for address in ["203.0.113.1", "2001:db8:cafe::1"] {
+        let vip = v1::Vip {
+            address: address.to_owned(),
+            first_port: 80,
+            last_port: 80,
+            protocol: v1::Protocol::Tcp.into(),
+            ..v1::Vip::default()
+        };
+        let bind = v1::BindVipReq { pool_id: "web".to_owned(), vip: Some(vip), from_pool: None };
+        call(&operator, |mut client| {
+            let bind = bind.clone();
+            async move { client.bind_vip_to_pool(bind).await }
+        })
+        .await;
+    }
 
     until("three healthy backends on every node", async || {
         nodes.iter().all(|node| running(node).1 == 3)
+    })
+    .await;
+    let vips = ["203.0.113.1:80/tcp", "[2001:db8:cafe::1]:80/tcp"];
+    until("both VIPs on every node", async || {
+        nodes.iter().all(|node| {
+            let node = node.node().lock();
+            vips.iter().all(|vip| node.assembler().vip_index(vip).is_some())
+        })
     })
     .await;
     let agree = async || {

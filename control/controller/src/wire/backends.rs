@@ -29,16 +29,8 @@ pub(crate) fn address(field: &str, text: &str) -> Result<IpAddr, Status> {
         text.parse().map_err(|_| invalid(field, format!("\"{text}\" is no IP address")))?;
     match super::vips::not_unicast(address) {
         Some(what) => Err(invalid(field, format!("{address} {what}"))),
-        None => supported(field, address),
+        None => Ok(address),
     }
-}
-
-/// Nodes of this release forward to IPv4 alone.
-pub(super) fn supported(field: &str, address: IpAddr) -> Result<IpAddr, Status> {
-    if address.is_ipv6() {
-        return Err(invalid(field, "IPv6 is not supported in this release"));
-    }
-    Ok(address)
 }
 
 /// # Errors

@@ -49,8 +49,10 @@ pub(crate) fn updated_settings(
     match Forwarding::try_from(given.forwarding) {
         Ok(Forwarding::Unspecified) => {}
         Ok(Forwarding::Ipip) => settings.forwarding = rows::Forwarding::Ipip,
+        Ok(Forwarding::Gre) => settings.forwarding = rows::Forwarding::Gre,
+        Ok(Forwarding::Gue) => settings.forwarding = rows::Forwarding::Gue,
         Ok(Forwarding::L2dsr) => settings.forwarding = rows::Forwarding::L2dsr,
-        Ok(other) => return Err(unsupported("settings.forwarding", other.as_str_name())),
+        Ok(Forwarding::Nat) => return Err(unsupported("settings.forwarding", "NAT")),
         Err(_) => return Err(no_such("settings.forwarding", given.forwarding)),
     }
     if !given.hash_secret.is_empty() {

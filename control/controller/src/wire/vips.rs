@@ -8,7 +8,6 @@ use registry::VipKey;
 use registry::rows::{self, IdleSeconds, Unknown, VipBinding};
 use tonic::Status;
 
-use super::backends::supported;
 use crate::office::invalid;
 
 /// An idle time of more than a day is a mistyped unit.
@@ -91,6 +90,7 @@ pub(super) fn not_unicast(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) if address.octets()[0] == 0 => Some("is in 0.0.0.0/8"),
         IpAddr::V4(address) if address.octets()[0] >= 240 => Some("is reserved, or broadcast"),
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => Some("is IPv4-mapped"),
         _ => None,
     }
 }
@@ -105,7 +105,6 @@ fn prefix(text: &str) -> Result<IpNet, Status> {
         .map(IpNet::from)
         .or_else(|_| text.parse())
         .map_err(|_| invalid(FIELD, format!("\"{text}\" is no address and no prefix")))?;
-    supported(FIELD, net.addr())?;
     if net.addr() != net.network() {
         let expected = net.trunc();
         return Err(invalid(FIELD, format!("{net} has host bits set (expected {expected})")));
