@@ -4,66 +4,15 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+use support::running::Running;
 use support::{scratch, weir};
 
-/// Bound of every wait; a busy machine needs a fraction of it.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The name in the controller's certificate.
 const SERVER: &str = "controller-a.example.net";
-
-/// A program that runs, and its log. Ends with the test.
-struct Running {
-    child: Child,
-    log: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Running {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(arguments)
-            .env("WEIR_LOG", "info")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        let (sender, log) = mpsc::channel();
-        thread::spawn(move || {
-            errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        Self { child, log, seen: Vec::new() }
-    }
-
-    /// The next line of the log that holds `text`.
-    #[track_caller]
-    fn says(&mut self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        while let Ok(line) = self.log.recv_timeout(until.saturating_duration_since(Instant::now()))
-        {
-            self.seen.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-        panic!("no {text:?} in\n{}", self.seen.join("\n"));
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md");
@@ -184,8 +133,7 @@ fn a_fleet_is_secured_as_the_page_says() {
     let issue = made.iter().find(|block| block.contains("issue()")).unwrap();
     run(&fleet.folder, &format!("umask 077\n{issue}"));
     assert_ne!(fs::read(fleet.file("ops.example.net.pem")).unwrap(), before);
-    let pid = Pid::from_raw(i32::try_from(controller.child.id()).unwrap()).unwrap();
-    kill_process(pid, Signal::HUP).unwrap();
+    controller.signal(Signal::HUP);
     controller.says("certificates were replaced");
     let (code, errors) = fleet.ctl_as("ops.example.net", &["pool", "delete", "web"]);
     assert_eq!(code, Some(0), "{errors}");

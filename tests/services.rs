@@ -4,12 +4,10 @@
 mod support;
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,75 +15,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, Issuer,
     KeyPair,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+use support::running::{PATIENCE, Running};
 use support::{scratch, weir};
-
-/// Bound of every wait; a busy machine needs a fraction of it.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A program that runs, and its log. Ends with the test.
-struct Running {
-    child: Child,
-    log: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Running {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(arguments)
-            .env("WEIR_LOG", "info")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let errors = BufReader::new(child.stderr.take().unwrap());
-        let (sender, log) = mpsc::channel();
-        thread::spawn(move || {
-            errors.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        Self { child, log, seen: Vec::new() }
-    }
-
-    /// The next line of the log that holds `text`.
-    #[track_caller]
-    fn says(&mut self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        while let Ok(line) = self.log.recv_timeout(until.saturating_duration_since(Instant::now()))
-        {
-            assert!(!line.contains("panicked"), "{line}");
-            self.seen.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-        panic!("no {text:?} in\n{}", self.seen.join("\n"));
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    #[track_caller]
-    fn ends(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        panic!("does not end; its log:\n{}", self.seen.join("\n"));
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The value of `field` in a line of the log.
 #[track_caller]
