@@ -5,7 +5,7 @@
 //! set, and [`cache`] has it ready for a start without a controller. [`build`] makes tables of
 //! either, which [`prepare`] keeps off the node's own thread, and [`assemble`] what workers read,
 //! [`outer`] headers included.
-//! [`node`] publishes it and looks after the neighbours, [`probe`] asks backends at their VIP,
+//! [`node`] publishes it, with its own `links`, and looks after the neighbours, [`probe`] asks backends at their VIP,
 //! [`overrides`] are its operator's last word, [`admin`] shows all of it over HTTP.
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ pub mod cache;
 pub mod fed;
 mod indices;
 pub mod intake;
+mod links;
 pub mod node;
 pub mod outer;
 pub mod overrides;

@@ -13,13 +13,14 @@ use dataplane::counters::WorkerCounters;
 use dataplane::link::{Command, WorkerLink};
 use dataplane::neighbour::{Neighbours, NextHop, Probe};
 use dataplane::publish::{Publisher, Reader};
-use dataplane::tables::{PortTable, Tables};
-use dataplane::wire::{MacAddress, ndp};
+use dataplane::tables::Tables;
+use dataplane::wire::MacAddress;
 use thiserror::Error;
 
 use crate::ask;
-use crate::assemble::{AssembleError, Assembled, Assembler, NodeLinks};
-use crate::outer::OuterOptions;
+use crate::assemble::{AssembleError, Assembled, Assembler};
+pub use crate::links::PortFacts;
+use crate::links::{node_links, outer_options, static_neighbours};
 use crate::overrides::Overrides;
 use crate::prepare::{InstallError, Preparation, Prepared};
 use crate::probe::Probes;
@@ -27,15 +28,6 @@ use crate::probe::schedule::Standing;
 use crate::snapshot::PoolSnapshot;
 use crate::statics::StaticPools;
 use crate::watch::Status;
-
-/// What only the started device knows of a port.
-#[derive(Clone, Copy, Debug)]
-pub struct PortFacts {
-    /// The address in force.
-    pub mac: MacAddress,
-    /// Frames to any unicast address are taken.
-    pub any_mac: bool,
-}
 
 /// One worker, as the control thread knows it.
 #[derive(Clone, Debug)]
@@ -421,64 +413,3 @@ fn want(neighbours: &mut Neighbours, fixed: &BTreeMap<NextHop, MacAddress>, need
     wanted.extend(fixed.iter().map(|(hop, mac)| (*hop, Some(*mac))));
     neighbours.want(&wanted);
 }
-
-fn static_neighbours(config: &Config) -> BTreeMap<NextHop, MacAddress> {
-    let mut fixed = BTreeMap::new();
-    for (port, settings) in (0u8..).zip(&config.ports) {
-        for neighbour in &settings.neighbors {
-            let hop = NextHop { port, address: neighbour.address };
-            fixed.insert(hop, MacAddress(neighbour.mac.octets()));
-        }
-    }
-    fixed
-}
-
-fn outer_options(config: &Config) -> OuterOptions {
-    let encapsulation = &config.encapsulation;
-    OuterOptions {
-        source_v4: encapsulation.source_v4,
-        source_v6: encapsulation.source_v6,
-        entropy_v4: encapsulation.source_entropy_v4.map(|net| (net.addr(), net.prefix_len())),
-        entropy_v6: encapsulation.source_entropy_v6.map(|net| (net.addr(), net.prefix_len())),
-        dont_fragment: encapsulation.dont_fragment,
-        time_to_live: encapsulation.outer_ttl,
-        gue_port: encapsulation.gue_port,
-        gue_checksum_v6: encapsulation.gue_checksum_v6,
-    }
-}
-
-fn node_links(config: &Config, facts: &[PortFacts]) -> NodeLinks {
-    let ports = config
-        .ports
-        .iter()
-        .zip(facts)
-        .map(|(port, facts)| {
-            let mac = port.mac.map_or(facts.mac, |mac| MacAddress(mac.octets()));
-            PortTable {
-                mac,
-                any_mac: facts.any_mac && port.mac.is_none(),
-                vlan: port.vlan,
-                mtu: port.mtu,
-                addresses: addresses(port, mac),
-            }
-        })
-        .collect();
-    let gateways = config.ports.iter().map(|port| port.gateways.clone()).collect();
-    NodeLinks { ports, gateways, outer: outer_options(config) }
-}
-
-/// A port's own addresses. One that speaks IPv6 has a link-local address, too (RFC 4291 section
-/// 2.1): to speak from to a gateway that has no other.
-fn addresses(port: &config::Port, mac: MacAddress) -> Vec<(IpAddr, u8)> {
-    let mut addresses: Vec<(IpAddr, u8)> =
-        port.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect();
-    let local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let has_one = port.addresses.iter().any(|net| local(net.addr()));
-    if port.speaks_ipv6() && !has_one {
-        addresses.push((ndp::link_local(mac).into(), LINK_LOCAL_PREFIX));
-    }
-    addresses
-}
-
-/// fe80::/10 is on every link (RFC 4861 section 2.1).
-const LINK_LOCAL_PREFIX: u8 = 10;
