@@ -18,8 +18,8 @@ PACKAGES=(
     iproute2 ethtool nginx-light curl jq openssl iputils-ping iputils-arping tcpdump procps
     # the control plane: etcd for its registry (the demo and tests start their own)
     etcd-server
-    # the tests; python3-venv: for a client in another language
-    shellcheck python3-venv
+    # the tests; python3-venv: for a client in another language; bird2: a BGP session through a port
+    shellcheck python3-venv bird2
 )
 
 POLICY=/usr/sbin/policy-rc.d
@@ -33,12 +33,13 @@ missing_packages() {
 }
 
 # Debian starts a server when it is installed. Nobody asked for a web server on port 80 of this
-# machine: the lab starts its own. So no service is started now, and nginx and etcd not at boot
-# either.
+# machine: the lab starts its own. So no service is started now, and nginx, etcd and bird not at
+# boot either.
 install_packages() {
-    local keep_nginx=no keep_etcd=no wrote_policy=no log
+    local keep_nginx=no keep_etcd=no keep_bird=no wrote_policy=no log
     dpkg-query --show nginx-common >/dev/null 2>&1 && keep_nginx=yes
     dpkg-query --show etcd-server >/dev/null 2>&1 && keep_etcd=yes
+    dpkg-query --show bird2 >/dev/null 2>&1 && keep_bird=yes
     log=$(mktemp)
     if [[ ! -e $POLICY ]]; then
         wrote_policy=yes
@@ -63,6 +64,10 @@ install_packages() {
     if [[ $keep_etcd == no && -d /run/systemd/system ]]; then
         systemctl disable --quiet etcd.service || true
         say "etcd is installed but not enabled: the tests start their own"
+    fi
+    if [[ $keep_bird == no && -d /run/systemd/system ]]; then
+        systemctl disable --quiet bird.service || true
+        say "bird is installed but not enabled: the tests start their own"
     fi
 }
 

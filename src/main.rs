@@ -10,6 +10,7 @@ mod completions;
 mod controller;
 mod controllers;
 mod ctl;
+mod exception;
 mod explain;
 mod failure;
 mod logging;

@@ -43,10 +43,12 @@ impl Bench {
             })
             .collect();
         let ports = config.ports.iter().map(|_| MemoryPort::new()).collect();
+        let exceptions = config.ports.iter().map(|port| port.exception.is_some());
+        let exceptions = exceptions.map(|there| there.then(MemoryPort::new)).collect();
         let flows = config.conntrack.flows as usize;
         let mut node = Node::new(config, &facts, now_ms).map_err(Failure::configuration)?;
         let parts = node.add_worker();
-        let worker = Worker::new(WorkerOptions {
+        let mut worker = Worker::new(WorkerOptions {
             ports,
             reader: parts.reader,
             conntrack: Table::new(flows)?,
@@ -56,6 +58,7 @@ impl Bench {
             link: parts.handle.link,
             counters: parts.handle.counters,
         });
+        worker.set_exceptions(exceptions);
         Ok(Self { node, worker })
     }
 
@@ -148,6 +151,8 @@ fn write_sent(
 ) -> Result<u64, Failure> {
     let mut written = 0;
     for port in 0..ports {
+        // What went to the kernel is no output, and must not pile up.
+        bench.worker.exception_mut(port).map(MemoryPort::take_sent);
         let sent = bench.worker.port_mut(port).map(MemoryPort::take_sent).unwrap_or_default();
         for frame in sent {
             writer.write(now, frame.data())?;

@@ -28,6 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::cli::RunArguments;
+use crate::exception::Exceptions;
 use crate::failure::{Failure, load};
 use crate::{logging, memory, watch};
 
@@ -63,10 +64,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         info!(port = port.name, device = port.device, mac = %facts.mac, "port is up");
     }
 
+    let mut exceptions = Exceptions::start(&eal, &config, &facts, &pools)?;
+
     let clock = Clock::new();
     let mut node = Node::new(config.clone(), &facts, now_ms(&clock))?;
     node.start_probes(Probes::new(random_seed()?));
-    let threads = start_workers(&eal, &config, &mut node, &mut devices, workers, &clock)?;
+    let queues = WorkerQueues::take(&mut devices, &mut exceptions, workers);
+    let threads = start_workers(&eal, &config, &mut node, queues, &clock)?;
     let ports = devices.into_iter().map(|device| Box::new(device) as Box<dyn PortSource>).collect();
     let buffers = pools.into_iter().map(|pool| Box::new(pool) as Box<dyn BufferSource>).collect();
     let node = SharedNode::new(node);
@@ -205,7 +209,7 @@ fn create_pools(
         .zip(&config.dpdk.worker_cores)
         .map(|(worker, core)| {
             let name = format!("weir{worker}");
-            let count = descriptors + SPARE_MBUFS;
+            let count = descriptors + Exceptions::buffers(config) + SPARE_MBUFS;
             Ok(Mempool::new(eal, &name, count, frame_bytes, memory::numa_node(*core))?)
         })
         .collect()
@@ -215,21 +219,37 @@ fn start_devices(devices: Vec<Device>, pools: &[Mempool]) -> anyhow::Result<Vec<
     devices.into_iter().map(|device| Ok(device.start(pools)?)).collect()
 }
 
+/// What one worker polls, by port index.
+struct WorkerQueues {
+    ports: Vec<Queue>,
+    exceptions: Vec<Option<Queue>>,
+}
+
+impl WorkerQueues {
+    /// Queue `w` of every port goes to worker `w`, and one of every exception interface.
+    fn take(devices: &mut [StartedDevice], exceptions: &mut Exceptions, workers: u16) -> Vec<Self> {
+        let mut queues: Vec<Self> = exceptions
+            .take_queues(workers)
+            .into_iter()
+            .map(|exceptions| Self { ports: Vec::new(), exceptions })
+            .collect();
+        for device in devices {
+            for (worker, queue) in queues.iter_mut().zip(device.take_queues()) {
+                worker.ports.push(queue);
+            }
+        }
+        queues
+    }
+}
+
 fn start_workers(
     eal: &Eal,
     config: &Config,
     node: &mut Node,
-    devices: &mut [StartedDevice],
-    workers: u16,
+    queues: Vec<WorkerQueues>,
     clock: &Clock,
 ) -> anyhow::Result<WorkerThreads> {
-    // Queue `w` of every device goes to worker `w`.
-    let mut queues: Vec<Vec<Queue>> = (0..workers).map(|_| Vec::new()).collect();
-    for device in devices {
-        for (worker, queue) in queues.iter_mut().zip(device.take_queues()) {
-            worker.push(queue);
-        }
-    }
+    let workers = u16::try_from(queues.len()).unwrap_or(u16::MAX);
     let flows = (config.conntrack.flows as usize).div_ceil(usize::from(workers.max(1)));
     let hash_seed = random_seed()?;
     let idle = match config.dpdk.idle {
@@ -238,7 +258,7 @@ fn start_workers(
     };
     let stop = Arc::new(AtomicBool::new(false));
     let mut workers_running = WorkerThreads { stop: Arc::clone(&stop), threads: Vec::new() };
-    for ((number, ports), core) in (0u16..).zip(queues).zip(&config.dpdk.worker_cores) {
+    for ((number, queues), core) in (0u16..).zip(queues).zip(&config.dpdk.worker_cores) {
         let parts = node.add_worker();
         let layout = Memory::layout(flows)?;
         let region = HugeMemory::zeroed(
@@ -249,7 +269,7 @@ fn start_workers(
             memory::numa_node(*core),
         )?;
         let mut worker = Worker::new(WorkerOptions {
-            ports,
+            ports: queues.ports,
             reader: parts.reader,
             conntrack: Table::in_memory(Memory::from_region(flows, region.leak())?),
             hash_seed,
@@ -258,6 +278,7 @@ fn start_workers(
             link: parts.handle.link,
             counters: parts.handle.counters,
         });
+        worker.set_exceptions(queues.exceptions);
         let (clock, stop, core) = (clock.clone(), Arc::clone(&stop), usize::from(*core));
         let (started, start) = std::sync::mpsc::channel();
         let thread =

@@ -19,6 +19,7 @@ pub(crate) fn check_ports(report: &mut Report<'_>, ports: &[PortEntry], dpdk: Op
     let mut names = HashMap::new();
     let mut devices = HashMap::new();
     let mut addresses = HashMap::new();
+    let mut interfaces = HashMap::new();
     for entry in ports {
         let (port, name) = (&entry.port, quote(&entry.port.name));
         if let Some(first) = names.insert(&port.name, entry.line) {
@@ -39,6 +40,18 @@ pub(crate) fn check_ports(report: &mut Report<'_>, ports: &[PortEntry], dpdk: Op
                     "port {name}: device = {} is already used at line {first} \
                      (expected another device)",
                     quote(device)
+                ),
+            );
+        }
+        if let Some(exception) = &port.exception
+            && let Some(first) = interfaces.insert(&exception.interface, entry.exception_line)
+        {
+            report.problem(
+                entry.exception_line,
+                format!(
+                    "port {name}: exception = {} is already used at line {first} (expected another \
+                     interface)",
+                    quote(&exception.interface)
                 ),
             );
         }

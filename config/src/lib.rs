@@ -44,9 +44,9 @@ pub use mac::{MacAddress, MacAddressError};
 pub use model::{
     Access, Affinity, Backend, BackendState, Checker, CheckerConfig, ClientTls, Command, Config,
     Conntrack, Controller, ControllerClient, ControllerConfig, Credential, Dpdk, Encapsulation,
-    Etcd, EtcdUser, FewerQueues, Fleet, Forwarding, Identity, Idle, Limits, Neighbor, Node, Pool,
-    Port, Protocol, QuicConfiguration, Registry, Role, Scheduler, ServerTls, Store, Timeouts, Vip,
-    VipPort,
+    Etcd, EtcdUser, Exception, ExceptionDriver, FewerQueues, Fleet, Forwarding, Identity, Idle,
+    Limits, Neighbor, Node, Pool, Port, Protocol, QuicConfiguration, Registry, Role, Scheduler,
+    ServerTls, Store, Timeouts, Vip, VipPort,
 };
 pub use quic::{QuicError, QuicKey, QuicServerId};
 pub use report::{Errors, Problem};

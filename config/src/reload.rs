@@ -112,6 +112,7 @@ fn compare_port(running: &Port, other: &Port, changed: &mut Vec<String>) {
         rx_descriptors,
         tx_descriptors,
         mbufs,
+        exception,
     } = running;
     let mut note = |same, key| note(same, &format!("port \"{name}\": {key}"), changed);
     note(*device == other.device, "device");
@@ -124,6 +125,7 @@ fn compare_port(running: &Port, other: &Port, changed: &mut Vec<String>) {
     note(*rx_descriptors == other.rx_descriptors, "rx_descriptors");
     note(*tx_descriptors == other.tx_descriptors, "tx_descriptors");
     note(*mbufs == other.mbufs, "mbufs");
+    note(*exception == other.exception, "exception");
 }
 
 fn compare_controller(

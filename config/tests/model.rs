@@ -1,9 +1,9 @@
 //! What a good file becomes: every field of the model, every default, every warning.
 
 use config::{
-    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, FewerQueues,
-    Forwarding, HashSecret, Idle, Loaded, Neighbor, Node, Pool, Port, Protocol, Scheduler,
-    Timeouts, Vip, VipPort,
+    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, ExceptionDriver,
+    FewerQueues, Forwarding, HashSecret, Idle, Loaded, Neighbor, Node, Pool, Port, Protocol,
+    Scheduler, Timeouts, Vip, VipPort,
 };
 use std::net::IpAddr;
 use std::path::Path;
@@ -72,6 +72,7 @@ fn example_becomes_this_model() {
             rx_descriptors: 1024,
             tx_descriptors: 1024,
             mbufs: None,
+            exception: None,
         }],
         encapsulation: Encapsulation {
             source_v4: Some("192.0.2.2".parse().unwrap()),
@@ -142,6 +143,8 @@ fn every_key_has_its_way_into_the_model() {
         rx_descriptors = 64
         tx_descriptors = 4096
         mbufs = 1024
+        exception = "weirx0"
+        exception_driver = "virtio_user"
         [encapsulation]
         source_entropy_v4 = "172.16.0.0/16"
         dont_fragment = true
@@ -188,6 +191,11 @@ fn every_key_has_its_way_into_the_model() {
         }
     );
     assert_eq!((port.mtu, port.vlan, port.mbufs), (9000, Some(100), Some(1024)));
+    let exception = port.exception.as_ref().unwrap();
+    assert_eq!(
+        (exception.interface.as_str(), exception.driver),
+        ("weirx0", ExceptionDriver::VirtioUser)
+    );
     assert_eq!((port.rx_descriptors, port.tx_descriptors), (64, 4096));
     assert_eq!(port.mac.map(|mac| mac.octets()), Some([2, 0, 0, 0, 0, 10]));
     assert_eq!(port.gateways, [ip("192.0.2.3"), ip("fe80::1")]);

@@ -1,6 +1,6 @@
 //! Which changes a reload can apply.
 
-use config::{Config, FewerQueues, Idle, Neighbor};
+use config::{Config, Exception, ExceptionDriver, FewerQueues, Idle, Neighbor};
 use std::path::Path;
 
 fn example(name: &str) -> Config {
@@ -48,6 +48,7 @@ fn every_restart_key_is_named_when_it_differs() {
     port.rx_descriptors *= 2;
     port.tx_descriptors *= 2;
     port.mbufs = Some(65_536);
+    port.exception = Some(Exception { interface: "weirx0".into(), driver: ExceptionDriver::Tap });
 
     let expected = [
         "[node] name",
@@ -73,6 +74,7 @@ fn every_restart_key_is_named_when_it_differs() {
         "port \"uplink\": rx_descriptors",
         "port \"uplink\": tx_descriptors",
         "port \"uplink\": mbufs",
+        "port \"uplink\": exception",
         "[conntrack] flows",
     ];
     assert_eq!(running.restart_required(&other), expected);

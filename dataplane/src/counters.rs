@@ -124,6 +124,15 @@ pub struct ProbeCounters {
     pub lost: Counter,
 }
 
+/// What crossed the exception path (see [`crate::exception`]).
+#[derive(Debug, Default)]
+pub struct ExceptionCounters {
+    /// Packets the kernel took.
+    pub to_kernel: Counter,
+    /// Packets the kernel sent that went out of a port.
+    pub from_kernel: Counter,
+}
+
 /// Everything one worker counts.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -162,6 +171,8 @@ pub struct WorkerCounters {
     pub conntrack: ConntrackCounters,
     /// See [`ProbeCounters`].
     pub probes: ProbeCounters,
+    /// See [`ExceptionCounters`].
+    pub exception: ExceptionCounters,
     drops: [Counter; DropReason::COUNT],
     vips: Box<[TrafficCounters]>,
     backends: Box<[TrafficCounters]>,
@@ -195,6 +206,7 @@ impl WorkerCounters {
             events_lost: Counter::default(),
             conntrack: ConntrackCounters::default(),
             probes: ProbeCounters::default(),
+            exception: ExceptionCounters::default(),
             drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
             vips: (0..MAX_VIPS).map(|_| TrafficCounters::default()).collect(),
             backends: (0..MAX_BACKENDS).map(|_| TrafficCounters::default()).collect(),

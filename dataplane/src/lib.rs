@@ -3,8 +3,9 @@
 //! In the order a packet meets them: a [`port`] hands a burst of [`buffer`]s to a [`worker`],
 //! which takes it through the stages [`parse`], [`classify`], [`select`] and [`forward`], with
 //! the published [`tables`] in hand; [`answer`] replies to what the node answers itself, [`hold`]
-//! keeps what waits for a [`neighbour`], [`probe`] asks backends at their VIP. Every packet ends in a [`verdict`], and every verdict
-//! in [`counters`].
+//! keeps what waits for a [`neighbour`], [`probe`] asks backends at their VIP, [`exception`] hands
+//! the node's kernel what is its own. Every packet ends in a [`verdict`], and every verdict in
+//! [`counters`].
 //!
 //! The path is generic over where bytes live: the same code runs on a NIC, under `replay`, in
 //! tests and under the fuzzer. Unsafe code lives in `port/dpdk` (the foreign functions) and
@@ -17,6 +18,7 @@ pub mod buffer;
 pub mod classify;
 pub mod clock;
 pub mod counters;
+pub mod exception;
 pub mod forward;
 pub mod hold;
 pub mod link;

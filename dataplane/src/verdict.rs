@@ -118,6 +118,9 @@ drop_reasons! {
     ResetRateLimited "reset_rate_limited" "More resets due than the node sends in a second.";
     NoVip "no_vip" "Addressed to no known VIP and not to the node.";
     NoExceptionPath "no_exception_path" "Meant for the node's own kernel, and no exception path is set up.";
+    ExceptionVip "exception_vip" "To or from a VIP, on its way from or to the node's own kernel.";
+    ExceptionRateLimited "exception_rate_limited" "More packets of their kind for the node's own kernel than it is given in a second.";
+    ExceptionFull "exception_full" "The queue to the node's own kernel was full.";
     NoBackend "no_backend" "The pool has no eligible backend.";
     NoRoute "no_route" "The backend is not on-link, and no gateway is configured.";
     TtlExpired "ttl_expired" "The time to live, or hop limit, would reach 0.";

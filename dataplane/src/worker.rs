@@ -5,6 +5,7 @@
 //! allocate, lock, call the system or log per packet.
 
 mod burst;
+mod exception;
 mod idle;
 mod probe;
 mod show;
@@ -19,6 +20,7 @@ pub use idle::Idle;
 use crate::answer::AnswerLimits;
 use crate::clock::Clock;
 use crate::counters::WorkerCounters;
+use crate::exception::Exception;
 use crate::forward::OuterHeaders;
 use crate::hold::HoldQueue;
 use crate::link::{Command, WorkerLink};
@@ -70,6 +72,8 @@ struct Core<P: Port> {
     // Before the ports: the last of those frees the pool that these packets return to.
     transmit: Vec<Burst<P::Buffer>>,
     hold: HoldQueue<P::Buffer>,
+    /// By port index; empty where no port has one.
+    exceptions: Vec<Option<Exception<P>>>,
     ports: Vec<P>,
     work: arrayvec::ArrayVec<Work, { crate::port::BURST }>,
     outcomes: arrayvec::ArrayVec<Outcome, { crate::port::BURST }>,
@@ -91,6 +95,7 @@ impl<P: Port> Worker<P> {
         counters.conntrack.capacity.set(options.conntrack.capacity() as u64);
         let core = Core {
             transmit: options.ports.iter().map(|_| Burst::new()).collect(),
+            exceptions: Vec::new(),
             ports: options.ports,
             work: arrayvec::ArrayVec::new(),
             outcomes: arrayvec::ArrayVec::new(),
@@ -106,6 +111,15 @@ impl<P: Port> Worker<P> {
             show: None,
         };
         Self { reader: options.reader, received: Burst::new(), core }
+    }
+
+    /// From now on packets for the node's own kernel go there: over `devices`, by port index,
+    /// each one queue pair of a device whose other side is the kernel's interface.
+    pub fn set_exceptions(&mut self, devices: Vec<Option<P>>) {
+        self.core.exceptions = match devices.iter().any(Option::is_some) {
+            true => devices.into_iter().map(|device| device.map(Exception::new)).collect(),
+            false => Vec::new(),
+        };
     }
 
     /// One round: a burst from each port, what the control thread wants, a slice of the reaper.
@@ -157,6 +171,11 @@ impl<P: Port> Worker<P> {
         self.core.ports.get_mut(index)
     }
 
+    /// The device to the kernel of the port with this index.
+    pub fn exception_mut(&mut self, index: usize) -> Option<&mut P> {
+        self.core.exceptions.get_mut(index)?.as_mut().map(Exception::device_mut)
+    }
+
     /// Packets that wait for a next hop.
     pub fn held(&self) -> usize {
         self.core.hold.len()
@@ -178,6 +197,9 @@ impl<P: Port> Core<P> {
             self.counters.tables_generation.set(tables.generation);
         }
         let mut received = 0;
+        if !self.exceptions.is_empty() {
+            received += self.send_for_kernel(tables);
+        }
         for index in 0..self.ports.len() {
             let Some(port) = self.ports.get_mut(index) else { break };
             port.receive(burst);
@@ -196,6 +218,9 @@ impl<P: Port> Core<P> {
             self.show_flows(now_ms);
         }
         self.flush_all();
+        if !self.exceptions.is_empty() {
+            self.flush_to_kernel();
+        }
         self.reap(tables, now_ms);
         received
     }

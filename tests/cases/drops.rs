@@ -208,7 +208,7 @@ fn elsewhere() -> Case {
     Case::web(
         "drop-elsewhere",
         "Packets to no VIP, to a VIP's address with another port or protocol, and to the node's own \
-         address, for which there is no exception path yet.",
+         address, which has no exception path here.",
         vec![
             Sent::dropped(finish(tcp(CLIENT, ([203, 0, 113, 2], 80), 1).syn(), &[]), "no_vip"),
             Sent::dropped(finish(tcp(CLIENT, (VIP.0, 81), 1).syn(), &[]), "no_vip"),

@@ -8,6 +8,7 @@
 mod affinity;
 mod answers;
 mod drops;
+mod exception;
 mod flows;
 mod ipv6;
 mod ipv6_drops;
@@ -142,6 +143,7 @@ pub(crate) fn all() -> Vec<Case> {
         ipv6_drops::cases(),
         ndp::cases(),
         tunnels::cases(),
+        exception::cases(),
     ]
     .into_iter()
     .flatten()

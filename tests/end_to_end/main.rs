@@ -6,6 +6,7 @@
 
 mod affinity;
 mod control;
+mod exception;
 mod fleet;
 mod ipv6;
 mod lab;

@@ -17,7 +17,7 @@ pub use controller::{
     Role, ServerTls, Store,
 };
 pub use node::{
-    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, FewerQueues,
-    Forwarding, Idle, Neighbor, Node, Pool, Port, Protocol, QuicConfiguration, Scheduler, Timeouts,
-    Vip, VipPort,
+    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, Exception,
+    ExceptionDriver, FewerQueues, Forwarding, Idle, Neighbor, Node, Pool, Port, Protocol,
+    QuicConfiguration, Scheduler, Timeouts, Vip, VipPort,
 };

@@ -108,6 +108,26 @@ pub struct Port {
     pub tx_descriptors: u16,
     /// Packet buffers for all queues of the port together; `None`: the data plane's choice.
     pub mbufs: Option<u32>,
+    /// The interface of the kernel for packets that are the host's; `None`: they are dropped.
+    pub exception: Option<Exception>,
+}
+
+/// A port's interface of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Its name, at most 15 bytes; made when the node starts.
+    pub interface: String,
+    /// What connects it with the node.
+    pub driver: ExceptionDriver,
+}
+
+/// What connects an interface of the kernel with the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExceptionDriver {
+    /// A TAP device: a system call a packet, and needs nothing but `/dev/net/tun`.
+    Tap,
+    /// virtio-user over vhost in the kernel: needs `/dev/vhost-net`.
+    VirtioUser,
 }
 
 /// A static neighbour.

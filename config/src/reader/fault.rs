@@ -46,14 +46,6 @@ impl<'d> Reader<'_, 'd> {
         self.report.warning(line, format!("{prefix}{message}"));
     }
 
-    /// Reports a key that this release knows and refuses.
-    pub(crate) fn refuse(&mut self, key: &Key, expected: &str) -> Result<(), Reported> {
-        if self.is_present(key) {
-            return Err(self.fault(key, "is not supported in this release", expected));
-        }
-        Ok(())
-    }
-
     /// Reports the keys that `section` does not have.
     pub(super) fn check_names(&mut self, section: &'static Section) {
         for (name, _) in self.at.table.iter() {
@@ -80,7 +72,7 @@ impl<'d> Reader<'_, 'd> {
         let prefix = self.prefix();
         match (value.get_ref(), key.kind) {
             (DeValue::Table(_), _) => format!("{prefix}{} ", key.name),
-            (DeValue::Array(_), Kind::Table(_) | Kind::Later) => format!("{prefix}{} ", key.name),
+            (DeValue::Array(_), Kind::Table(_)) => format!("{prefix}{} ", key.name),
             (_, Kind::Secret { .. }) => format!("{prefix}{}{between}\"...\" ", key.name),
             _ => format!("{prefix}{}{between}{} ", key.name, self.report.words_at(value.span())),
         }

@@ -55,6 +55,7 @@ pub(crate) static PORT: Section = Section {
         &port::TX_DESCRIPTORS,
         &port::MBUFS,
         &port::EXCEPTION,
+        &port::EXCEPTION_DRIVER,
     ],
     reload: Reload::Restart,
 };
@@ -225,7 +226,13 @@ pub(crate) mod port {
     pub(crate) static MBUFS: Key =
         integer("mbufs", 1024, 16_777_216, Fallback::Words("from the number of descriptors"))
             .unit("packet buffers");
-    pub(crate) static EXCEPTION: Key = key("exception", Kind::Later, NONE);
+    pub(crate) static EXCEPTION: Key =
+        key("exception", Kind::Text, NONE).rule("1 to 15 letters, digits and _ - .; unique");
+    pub(crate) static EXCEPTION_DRIVER: Key = key(
+        "exception_driver",
+        Kind::Choice { now: &["tap", "virtio_user"], later: &[] },
+        Fallback::Text("tap"),
+    );
 }
 
 /// Keys of an element of `neighbors`.

@@ -156,8 +156,6 @@ pub enum Kind {
     Table(&'static str),
     /// Any number of tables, each written as shown.
     Tables(&'static str),
-    /// Known, and refused in this release.
-    Later,
 }
 
 /// What holds when a key is absent.
@@ -225,7 +223,6 @@ impl Kind {
             Self::Ports => "integer or string".to_owned(),
             Self::Table(_) => "table".to_owned(),
             Self::Tables(_) => "tables".to_owned(),
-            Self::Later => "not in this release".to_owned(),
         }
     }
 
@@ -268,7 +265,6 @@ impl Kind {
             Self::Ports => "a port number, a range \"8000-8099\", or \"any\"".to_owned(),
             Self::Table(title) => format!("a table {title}"),
             Self::Tables(title) => format!("tables, each written {title}"),
-            Self::Later => "the key to be left out".to_owned(),
             _ => with_article(&self.type_name()),
         }
     }

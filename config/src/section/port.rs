@@ -2,7 +2,7 @@
 
 use super::address::{not_a_host_of, not_unicast};
 use crate::MacAddress;
-use crate::model::{Neighbor, Port};
+use crate::model::{Exception, ExceptionDriver, Neighbor, Port};
 use crate::reader::Reader;
 use crate::report::Reported;
 use crate::schema::Key;
@@ -17,6 +17,7 @@ pub(crate) struct PortEntry {
     pub(crate) line: usize,
     pub(crate) device_line: usize,
     pub(crate) mbufs_line: usize,
+    pub(crate) exception_line: usize,
     /// Line of each of the port's addresses.
     pub(crate) address_lines: Vec<usize>,
 }
@@ -30,7 +31,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
         other => other,
     };
     let vlan = reader.optional_integer(&keys::VLAN);
-    let exception = reader.refuse(&keys::EXCEPTION, "the key to be left out");
+    let exception = read_exception(&mut reader);
     let rx_descriptors = read_descriptors(&mut reader, &keys::RX_DESCRIPTORS);
     let tx_descriptors = read_descriptors(&mut reader, &keys::TX_DESCRIPTORS);
     let mbufs = reader.optional_integer(&keys::MBUFS);
@@ -49,7 +50,6 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
     let addresses = addresses?;
     let address_lines =
         (0..addresses.len()).map(|index| reader.item_line(&keys::ADDRESSES, index)).collect();
-    exception?;
     let port = Port {
         name: name?,
         device: device?,
@@ -62,14 +62,42 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
         rx_descriptors: rx_descriptors?,
         tx_descriptors: tx_descriptors?,
         mbufs: mbufs?,
+        exception: exception?,
     };
     Ok(PortEntry {
         port,
         line: reader.line(),
         device_line: reader.line_of(&keys::DEVICE),
+        exception_line: reader.line_of(&keys::EXCEPTION),
         mbufs_line: reader.line_of(&keys::MBUFS),
         address_lines,
     })
+}
+
+/// The longest name of an interface in Linux: IFNAMSIZ, less its NUL.
+const LONGEST_INTERFACE: usize = 15;
+
+fn read_exception(reader: &mut Reader<'_, '_>) -> Result<Option<Exception>, Reported> {
+    let meanings = [("tap", ExceptionDriver::Tap), ("virtio_user", ExceptionDriver::VirtioUser)];
+    let driver = reader.choice(&keys::EXCEPTION_DRIVER, &meanings);
+    if !reader.is_present(&keys::EXCEPTION) {
+        if reader.is_present(&keys::EXCEPTION_DRIVER) {
+            let message = "exception_driver has no effect without exception";
+            reader.warning(&keys::EXCEPTION_DRIVER, message);
+        }
+        return driver.map(|_| None);
+    }
+    let interface = reader.text(&keys::EXCEPTION)?;
+    // DPDK splits a device's arguments at commas, and Linux allows more than anyone needs.
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    let plain = interface.bytes().all(allowed)
+        && interface.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if !plain || interface.len() > LONGEST_INTERFACE {
+        let expected = "a name for a new interface of the kernel, 1 to 15 letters, digits and \
+                        _ - ., a letter or digit first, such as \"weirx0\"";
+        return Err(reader.fault(&keys::EXCEPTION, "is not one", expected));
+    }
+    Ok(Some(Exception { interface, driver: driver? }))
 }
 
 fn read_device(reader: &mut Reader<'_, '_>) -> Result<String, Reported> {

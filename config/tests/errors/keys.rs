@@ -200,12 +200,6 @@ fn what_comes_later_is_refused_by_name() {
         "weir.toml:22: pool \"web\": scheduler = \"wrr\" is not supported in this release \
          (expected \"maglev\" or \"ring\")",
     );
-    check(
-        "name = \"uplink\"",
-        "name = \"uplink\"\nexception = \"weirx0\"",
-        "weir.toml:11: port \"uplink\": exception = \"weirx0\" is not supported in this \
-         release (expected the key to be left out)",
-    );
 }
 
 #[test]

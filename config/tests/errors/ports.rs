@@ -220,3 +220,31 @@ fn lists_of_a_port_stay_short() {
          \"192.0.2.5/... has 65 elements (expected at most 64)",
     );
 }
+
+#[test]
+fn an_exception_interface_has_a_name_that_linux_takes_and_no_other_port_has() {
+    for wrong in ["", "weirx0,mac=1", "an-interface-of-16", "-x", "a/b"] {
+        check(
+            "name = \"uplink\"",
+            &format!("name = \"uplink\"\nexception = \"{wrong}\""),
+            &format!(
+                "weir.toml:11: port \"uplink\": exception = \"{wrong}\" is not one (expected a name \
+                 for a new interface of the kernel, 1 to 15 letters, digits and _ - ., a letter or \
+                 digit first, such as \"weirx0\")"
+            ),
+        );
+    }
+    check(
+        "name = \"uplink\"",
+        "name = \"uplink\"\nexception = \"weirx0\"\nexception_driver = \"veth\"",
+        "weir.toml:12: port \"uplink\": exception_driver = \"veth\" is not known (expected \
+         \"tap\" or \"virtio_user\")",
+    );
+    check(
+        "name = \"uplink\"",
+        "name = \"second\"\ndevice = \"net_tap1\"\naddresses = [\"198.18.0.2/24\"]\n\
+         exception = \"weirx0\"\n[[port]]\nname = \"uplink\"\nexception = \"weirx0\"",
+        "weir.toml:16: port \"uplink\": exception = \"weirx0\" is already used at line 13 \
+         (expected another interface)",
+    );
+}

@@ -106,7 +106,13 @@ impl<P: Port> Core<P> {
                 Class::Arp | Class::Ndp => {
                     Outcome::early(self.neighbour(packet, &work, port_index, tables, now_ms))
                 }
-                Class::Host => Outcome::early(self.for_the_node(&packet, &work.parsed, tables)),
+                Class::Host => Outcome::early(self.for_the_node(
+                    packet,
+                    &work.parsed,
+                    port_index,
+                    tables,
+                    now_ms,
+                )),
                 Class::Drop(reason) => Outcome::early(Verdict::Drop(reason)),
             };
             match outcome.verdict {
@@ -237,6 +243,10 @@ impl<P: Port> Core<P> {
                 self.queue(packet, port_index);
                 Verdict::Reply
             }
+            // What the node does not answer itself may be an answer to its kernel.
+            Err(DropReason::IcmpUnsupported) => {
+                self.icmp_for_the_kernel(packet, &work.parsed, port_index, tables, now_ms)
+            }
             Err(reason) => Verdict::Drop(reason),
         }
     }
@@ -270,7 +280,7 @@ impl<P: Port> Core<P> {
                 self.queue(packet, port_index);
                 Verdict::Reply
             }
-            LinkAnswer::Noted => Verdict::Host,
+            LinkAnswer::Noted => self.copy_to_kernel(packet, parsed, port_index, tables, now_ms),
             LinkAnswer::Drop(reason) => Verdict::Drop(reason),
         }
     }

@@ -8,7 +8,7 @@ use crate::parse::Parsed;
 use crate::port::Port;
 use crate::probe::ProbePacket;
 use crate::tables::{BackendState, Tables};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::Verdict;
 
 impl<P: Port> Core<P> {
     /// Sends a probe's packet to the backend at `index`, if that is still the one meant and can
@@ -56,10 +56,12 @@ impl<P: Port> Core<P> {
     /// anything is said about a source that is a VIP.
     #[cold]
     pub(super) fn for_the_node(
-        &self,
-        packet: &P::Buffer,
+        &mut self,
+        packet: P::Buffer,
         parsed: &Parsed,
+        port_index: u8,
         tables: &Tables,
+        now_ms: u32,
     ) -> Verdict {
         let reply = self
             .link
@@ -67,7 +69,7 @@ impl<P: Port> Core<P> {
             .get()
             .and_then(|cookies| cookies.recognise(packet.data(), parsed, tables));
         let Some(reply) = reply else {
-            return Verdict::Drop(DropReason::NoExceptionPath);
+            return self.hand_to_kernel(packet, parsed, port_index, tables, now_ms);
         };
         self.counters.probes.replies.add(1);
         if self.link.probe_replies.push(reply).is_err() {

@@ -145,6 +145,10 @@ catalogue! {
         "Packets the node answered itself: ARP, neighbour discovery, ICMP echo, resets.");
     WORKER_HOST = counter("weir_worker_host_packets_total", WORKER, "packets",
         "Packets meant for the node and consumed by it.");
+    WORKER_TO_KERNEL = counter("weir_worker_to_kernel_packets_total", WORKER, "packets",
+        "Packets for the node that its kernel took, over the exception path.");
+    WORKER_FROM_KERNEL = counter("weir_worker_from_kernel_packets_total", WORKER, "packets",
+        "Packets of the node's kernel that went out of a port.");
     WORKER_HELD = counter("weir_worker_held_packets_total", WORKER, "packets",
         "Packets that had to wait for the link address of a next hop.");
     WORKER_RESETS = counter("weir_worker_resets_total", WORKER, "packets",

@@ -50,7 +50,7 @@ pub(super) fn drops(text: &mut Exposition, node: &Node) {
 type Column = (&'static Metric, fn(&WorkerCounters) -> u64);
 
 pub(super) fn workers(text: &mut Exposition, state: &AdminState, node: &Node) {
-    let columns: [Column; 10] = [
+    let columns: [Column; 12] = [
         (&WORKER_RECEIVED_PACKETS, |counters| counters.received_packets.get()),
         (&WORKER_RECEIVED_BYTES, |counters| counters.received_bytes.get()),
         (&WORKER_TRANSMITTED_PACKETS, |counters| counters.transmitted_packets.get()),
@@ -58,6 +58,8 @@ pub(super) fn workers(text: &mut Exposition, state: &AdminState, node: &Node) {
         (&WORKER_FORWARDED, |counters| counters.forwarded.get()),
         (&WORKER_REPLIED, |counters| counters.replied.get()),
         (&WORKER_HOST, |counters| counters.host.get()),
+        (&WORKER_TO_KERNEL, |counters| counters.exception.to_kernel.get()),
+        (&WORKER_FROM_KERNEL, |counters| counters.exception.from_kernel.get()),
         (&WORKER_HELD, |counters| counters.held.get()),
         (&WORKER_RESETS, |counters| counters.resets.get()),
         (&WORKER_DROPPED, WorkerCounters::total_drops),

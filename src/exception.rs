@@ -1,0 +1,103 @@
+//! The ports' interfaces to the kernel: DPDK devices made when the node starts, with the port's
+//! own address and as many queue pairs as there are workers.
+
+use anyhow::Context;
+use config::{Config, Exception, ExceptionDriver};
+use control::node::PortFacts;
+use dataplane::port::dpdk::{Device, DeviceOptions, Eal, Mempool, Queue, StartedDevice};
+use tracing::info;
+
+/// Descriptors of a queue to or from the kernel: several bursts; what is sent there is
+/// rate-limited long before.
+const DESCRIPTORS: u16 = 256;
+
+/// The started interfaces, by port index. To be dropped after the workers, which have the queues.
+pub(crate) struct Exceptions(Vec<Option<StartedDevice>>);
+
+impl Exceptions {
+    /// Makes an interface for each port that says so.
+    pub(crate) fn start(
+        eal: &Eal,
+        config: &Config,
+        facts: &[PortFacts],
+        pools: &[Mempool],
+    ) -> anyhow::Result<Self> {
+        let queues = u16::try_from(pools.len()).unwrap_or(u16::MAX);
+        let mut devices = Vec::new();
+        for (port, facts) in config.ports.iter().zip(facts) {
+            let Some(exception) = &port.exception else {
+                devices.push(None);
+                continue;
+            };
+            let mac = port.mac.map_or(facts.mac.0, |mac| mac.octets());
+            let options = DeviceOptions {
+                device: device_string(exception, mac, queues),
+                queues,
+                fewer_queues: false,
+                mtu: port.mtu,
+                mac: None,
+                all_multicast: false,
+                rx_descriptors: DESCRIPTORS,
+                tx_descriptors: DESCRIPTORS,
+            };
+            let interface = &exception.interface;
+            let device = Device::open(eal, options)
+                .and_then(|device| device.start(pools))
+                .with_context(|| format!("port \"{}\": exception = \"{interface}\"", port.name))?;
+            info!(port = port.name, interface, "the kernel's packets go by this interface");
+            devices.push(Some(device));
+        }
+        Ok(Self(devices))
+    }
+
+    /// Packet buffers of each worker that the queues of all interfaces hold.
+    pub(crate) fn buffers(config: &Config) -> u32 {
+        let interfaces = config.ports.iter().filter(|port| port.exception.is_some()).count() as u32;
+        interfaces * 2 * u32::from(DESCRIPTORS)
+    }
+
+    /// The queue pairs: for each of `workers`, one by port index.
+    pub(crate) fn take_queues(&mut self, workers: u16) -> Vec<Vec<Option<Queue>>> {
+        let mut queues: Vec<_> = self
+            .0
+            .iter_mut()
+            .map(|device| device.as_mut().map(StartedDevice::take_queues))
+            .collect();
+        // Queues are taken from the back; which worker has which does not matter to the kernel.
+        let mut one_each = || queues.iter_mut().map(|queues| queues.as_mut()?.pop()).collect();
+        (0..workers).map(|_| one_each()).collect()
+    }
+}
+
+/// What DPDK calls the device. The interface's name is part of it, so that each has its own.
+fn device_string(exception: &Exception, mac: [u8; 6], queues: u16) -> String {
+    let Exception { interface, driver } = exception;
+    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    match driver {
+        ExceptionDriver::Tap => format!("net_tap_{interface},iface={interface},mac={mac}"),
+        ExceptionDriver::VirtioUser => format!(
+            "net_virtio_user_{interface},path=/dev/vhost-net,iface={interface},mac={mac},\
+             queues={queues},queue_size={DESCRIPTORS}"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_made_with_the_ports_address() {
+        let mut exception = Exception { interface: "weirx0".into(), driver: ExceptionDriver::Tap };
+        assert_eq!(
+            device_string(&exception, [2, 0, 0, 0, 0, 0xab], 1),
+            "net_tap_weirx0,iface=weirx0,mac=02:00:00:00:00:ab"
+        );
+        exception.driver = ExceptionDriver::VirtioUser;
+        assert_eq!(
+            device_string(&exception, [2, 0, 0, 0, 0, 0xab], 4),
+            "net_virtio_user_weirx0,path=/dev/vhost-net,iface=weirx0,mac=02:00:00:00:00:ab,\
+             queues=4,queue_size=256"
+        );
+    }
+}
