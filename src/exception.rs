@@ -1,6 +1,8 @@
 //! The ports' interfaces to the kernel: DPDK devices made when the node starts, with the port's
 //! own address and as many queue pairs as there are workers.
 
+use std::path::Path;
+
 use anyhow::Context;
 use config::{Config, Exception, ExceptionDriver};
 use control::node::PortFacts;
@@ -41,9 +43,16 @@ impl Exceptions {
                 tx_descriptors: DESCRIPTORS,
             };
             let interface = &exception.interface;
+            let label = || format!("port \"{}\": exception = \"{interface}\"", port.name);
+            if exception.driver == ExceptionDriver::VirtioUser {
+                check_vhost(Path::new(VHOST)).with_context(label)?;
+            }
             let device = Device::open(eal, options)
                 .and_then(|device| device.start(pools))
-                .with_context(|| format!("port \"{}\": exception = \"{interface}\"", port.name))?;
+                .with_context(label)?;
+            if exception.driver == ExceptionDriver::VirtioUser {
+                bring_up(Path::new(INTERFACES), interface, port.mtu).with_context(label)?;
+            }
             info!(port = port.name, interface, "the kernel's packets go by this interface");
             devices.push(Some(device));
         }
@@ -69,6 +78,40 @@ impl Exceptions {
     }
 }
 
+/// The kernel's side of virtio-user.
+const VHOST: &str = "/dev/vhost-net";
+/// Where the kernel shows its interfaces: those of the process's own network namespace.
+const INTERFACES: &str = "/sys/class/net";
+/// IFF_UP of `if.h`.
+const UP: u32 = 1;
+
+/// DPDK's own words about a kernel without vhost do not lead there.
+fn check_vhost(device: &Path) -> anyhow::Result<()> {
+    std::fs::File::options().read(true).write(true).open(device).map(drop).with_context(|| {
+        format!(
+            "exception_driver = \"virtio_user\" needs {}, which cannot be opened (expected the \
+             kernel's vhost_net module, modprobe vhost_net, and root; or exception_driver = \
+             \"tap\")",
+            device.display()
+        )
+    })
+}
+
+/// Gives an interface the port's MTU and switches it on: the TAP driver does so itself.
+fn bring_up(interfaces: &Path, interface: &str, mtu: u16) -> anyhow::Result<()> {
+    let folder = interfaces.join(interface);
+    let write = |name: &str, value: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, value).with_context(|| path.display().to_string())
+    };
+    write("mtu", mtu.to_string())?;
+    let path = folder.join("flags");
+    let flags = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16)
+        .with_context(|| format!("{}: {}", path.display(), flags.trim()))?;
+    write("flags", format!("{:#x}", flags | UP))
+}
+
 /// What DPDK calls the device. The interface's name is part of it, so that each has its own.
 fn device_string(exception: &Exception, mac: [u8; 6], queues: u16) -> String {
     let Exception { interface, driver } = exception;
@@ -85,6 +128,27 @@ fn device_string(exception: &Exception, mac: [u8; 6], queues: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_is_given_its_mtu_and_switched_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let interface = folder.path().join("weirx0");
+        std::fs::create_dir(&interface).unwrap();
+        let said = |error: anyhow::Error| format!("{error:#}");
+        assert!(bring_up(folder.path(), "weirx1", 9000).map_err(said).unwrap_err().contains("mtu"));
+        std::fs::write(interface.join("flags"), "0x1002\n").unwrap();
+        bring_up(folder.path(), "weirx0", 9000).unwrap();
+        let read = |name| std::fs::read_to_string(interface.join(name)).unwrap();
+        assert_eq!((read("mtu"), read("flags")), ("9000".to_owned(), "0x1003".to_owned()));
+    }
+
+    #[test]
+    fn a_kernel_without_vhost_is_told_what_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = check_vhost(&folder.path().join("vhost-net")).unwrap_err();
+        let said = format!("{error:#}");
+        assert!(said.contains("modprobe vhost_net") && said.contains("\"tap\""), "{said}");
+    }
 
     #[test]
     fn interfaces_are_made_with_the_ports_address() {

@@ -30,6 +30,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("ndp_rate_limited", "a thousand packets: tests/limits.rs"),
     ("reset_rate_limited", "ten thousand packets: tests/limits.rs"),
     ("exception_rate_limited", "thousands of packets: dataplane/tests/exception.rs"),
+    ("exception_too_big", "a replay's interface takes all: dataplane/tests/exception.rs"),
     ("exception_full", "a replay's kernel takes all: dataplane/tests/exception.rs"),
     ("no_headroom", "a capture's packets have room: forward tests"),
     ("neighbour_unresolved", "happens between packets: case unresolved-neighbour"),

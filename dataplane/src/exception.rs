@@ -102,6 +102,8 @@ pub struct FromKernel {
     pub received: usize,
     /// Those with a VIP's address, which are not sent.
     pub of_vips: usize,
+    /// Those longer than the port takes.
+    pub too_big: usize,
     /// Those that do not fit the port's tag in.
     pub no_headroom: usize,
 }
@@ -128,7 +130,8 @@ impl<P: Port> Exception<P> {
     /// own, the kernel sees none; on other ports tags stay as they are.
     ///
     /// # Errors
-    /// When the packet comes from a VIP's address, its budget is used up, or the queue is full.
+    /// When the packet comes from a VIP's address or is longer than the interface takes, its budget
+    /// is used up, or the queue is full.
     pub fn offer(
         &mut self,
         mut packet: P::Buffer,
@@ -140,6 +143,9 @@ impl<P: Port> Exception<P> {
         let traffic = Traffic::of(parsed);
         if traffic != Traffic::Neighbour && is_vip(parsed.key.source(), tables) {
             return Err(DropReason::ExceptionVip);
+        }
+        if packet.data().len() > self.device.longest_frame() {
+            return Err(DropReason::ExceptionTooBig);
         }
         let budgets = &mut self.budgets;
         let (budget, queue) = match traffic {
@@ -174,6 +180,7 @@ impl<P: Port> Exception<P> {
     /// earlier packets wait for the port, so that the kernel's own queue fills up instead.
     pub fn receive(&mut self, port: &PortTable, tables: &Tables) -> FromKernel {
         let mut result = FromKernel::default();
+        let longest = LONGEST_LINK_HEADER + usize::from(port.mtu);
         if !self.outgoing.is_empty() {
             return result;
         }
@@ -182,6 +189,10 @@ impl<P: Port> Exception<P> {
         self.outgoing.retain(|packet| {
             if has_vip(packet.data(), tables) {
                 result.of_vips += 1;
+                return false;
+            }
+            if packet.data().len() > longest {
+                result.too_big += 1;
                 return false;
             }
             let fits = port.vlan.is_none_or(|vlan| tag(packet, vlan));
@@ -200,6 +211,9 @@ impl<P: Port> Exception<P> {
 fn is_vip(address: IpAddr, tables: &Tables) -> bool {
     tables.lookup.contains_address(address_bits(address))
 }
+
+/// Bytes of an Ethernet header with as many tags as there may be.
+const LONGEST_LINK_HEADER: usize = EthernetHeader::LENGTH + MAX_TAGS * VlanTag::LENGTH;
 
 /// Bytes of the two addresses at the front of a frame.
 const STATIONS: usize = 12;

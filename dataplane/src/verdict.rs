@@ -119,6 +119,7 @@ drop_reasons! {
     NoVip "no_vip" "Addressed to no known VIP and not to the node.";
     NoExceptionPath "no_exception_path" "Meant for the node's own kernel, and no exception path is set up.";
     ExceptionVip "exception_vip" "To or from a VIP, on its way from or to the node's own kernel.";
+    ExceptionTooBig "exception_too_big" "Longer than the interface of the node's own kernel, or the port beyond it, takes.";
     ExceptionRateLimited "exception_rate_limited" "More packets of their kind for the node's own kernel than it is given in a second.";
     ExceptionFull "exception_full" "The queue to the node's own kernel was full.";
     NoBackend "no_backend" "The pool has no eligible backend.";

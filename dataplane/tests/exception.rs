@@ -31,6 +31,7 @@ const SECOND: u64 = 1_000_000_000;
 struct Gate {
     wire: MemoryPort,
     shut: bool,
+    longest_frame: Option<usize>,
 }
 
 impl Port for Gate {
@@ -48,6 +49,10 @@ impl Port for Gate {
 
     fn allocate(&mut self) -> Option<Frame> {
         self.wire.allocate()
+    }
+
+    fn longest_frame(&self) -> usize {
+        self.longest_frame.unwrap_or(usize::MAX)
     }
 }
 
@@ -230,4 +235,23 @@ fn a_tagged_ports_kernel_sees_no_tags() {
     lab.kernel(1).wire.push(Frame::new(&answer));
     assert_eq!(lab.worker.poll(lab.now), 1);
     assert_eq!(lab.port_sent(1), [[&answer[..12], &[0x81, 0, 0, 100], &answer[12..]].concat()]);
+}
+
+#[test]
+fn what_a_device_would_never_take_is_not_given_to_it() {
+    let mut lab = Lab::new();
+    lab.kernel(0).longest_frame = Some(to_node(22).len());
+    let longer = [to_node(22), vec![0]].concat();
+    let too_big = Verdict::Drop(DropReason::ExceptionTooBig);
+    assert_eq!(lab.arrives(0, &longer), too_big);
+    assert_eq!(lab.arrives(0, &to_node(22)), Verdict::Host);
+    // The port's MTU is 1500.
+    for (length, sent) in [(1522, 1), (1523, 0)] {
+        let mut frame = from_node(NODE.octets(), PEER);
+        frame.resize(length, 0);
+        lab.kernel(0).wire.push(Frame::new(&frame));
+        lab.worker.poll(lab.now);
+        assert_eq!(lab.port_sent(0).len(), sent, "{length} bytes");
+    }
+    assert_eq!(lab.counters.drops(DropReason::ExceptionTooBig), 2);
 }

@@ -74,6 +74,12 @@ fn what_is_wrong_is_named() {
     check(start_with(&lab, none, key), 2, &["memory_mb", "memory_mib", "weir.toml:"]);
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     check(start_with(&lab, &nobody, str::to_owned), 1, &["uplink", "root"]);
+    if fs::exists("/dev/vhost-net").is_ok_and(|exists| exists) {
+        return;
+    }
+    let keys = "exception = \"weirx0\"\nexception_driver = \"virtio_user\"\n\n[conntrack]";
+    let vhost = |config: &str| config.replace("[conntrack]", keys);
+    check(start_with(&lab, none, vhost), 1, &["uplink", "weirx0", "/dev/vhost-net", "modprobe"]);
 }
 
 #[test]

@@ -34,4 +34,10 @@ pub trait Port {
 
     /// An empty buffer for a packet of the node's own; `None` when the pool has run dry.
     fn allocate(&mut self) -> Option<Self::Buffer>;
+
+    /// Bytes of the longest frame the device takes. There are drivers that, given a longer one,
+    /// take neither that nor any behind it.
+    fn longest_frame(&self) -> usize {
+        usize::MAX
+    }
 }

@@ -84,11 +84,14 @@ impl<P: Port> Core<P> {
             let Some(exception) = exception else { continue };
             let came = exception.receive(port, tables);
             received += came.received;
-            for _ in 0..came.of_vips {
-                counters.count_drop(DropReason::ExceptionVip);
-            }
-            for _ in 0..came.no_headroom {
-                counters.count_drop(DropReason::NoHeadroom);
+            for (count, reason) in [
+                (came.of_vips, DropReason::ExceptionVip),
+                (came.too_big, DropReason::ExceptionTooBig),
+                (came.no_headroom, DropReason::NoHeadroom),
+            ] {
+                for _ in 0..count {
+                    counters.count_drop(reason);
+                }
             }
             let outgoing = exception.outgoing();
             if outgoing.is_empty() {

@@ -217,7 +217,7 @@ impl Device {
             None => self.opened.mac_address(&device)?,
         };
         self.queues = queues;
-        Ok(StartedDevice { device: self, taken: false })
+        Ok(StartedDevice { device: self, mtu, taken: false })
     }
 }
 
@@ -225,6 +225,8 @@ impl Device {
 #[derive(Debug)]
 pub struct StartedDevice {
     device: Device,
+    /// What the device was told, which is less than was asked for where it has no more.
+    mtu: u16,
     taken: bool,
 }
 
@@ -237,9 +239,10 @@ impl StartedDevice {
         }
         let opened = &self.device.opened;
         let pools = opened.pools.get().map(Vec::as_slice).unwrap_or_default();
+        let longest_frame = usize::from(self.mtu) + LONGEST_LINK_HEADER;
         (0..self.device.queues)
             .zip(pools)
-            .map(|(queue, pool)| Queue::new(Arc::clone(opened), queue, pool.clone()))
+            .map(|(queue, pool)| Queue::new(Arc::clone(opened), queue, pool.clone(), longest_frame))
             .collect()
     }
 
@@ -337,6 +340,9 @@ impl Drop for Opened {
         }
     }
 }
+
+/// Bytes of an Ethernet header with two tags.
+const LONGEST_LINK_HEADER: usize = 22;
 
 /// Bytes of an Ethernet header and its checksum.
 const ETHERNET_OVERHEAD: u32 = 18;

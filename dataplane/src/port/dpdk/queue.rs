@@ -17,14 +17,21 @@ pub struct Queue {
     port: u16,
     queue: u16,
     pool: Mempool,
+    longest_frame: usize,
     /// Keeps the device started while a queue of it exists.
     _device: Arc<Opened>,
     _not_sync: PhantomData<Cell<()>>,
 }
 
 impl Queue {
-    pub(super) fn new(device: Arc<Opened>, queue: u16, pool: Mempool) -> Self {
-        Self { port: device.port, queue, pool, _device: device, _not_sync: PhantomData }
+    pub(super) fn new(
+        device: Arc<Opened>,
+        queue: u16,
+        pool: Mempool,
+        longest_frame: usize,
+    ) -> Self {
+        let port = device.port;
+        Self { port, queue, pool, longest_frame, _device: device, _not_sync: PhantomData }
     }
 }
 
@@ -82,6 +89,10 @@ impl Port for Queue {
 
     fn allocate(&mut self) -> Option<Mbuf> {
         self.pool.allocate()
+    }
+
+    fn longest_frame(&self) -> usize {
+        self.longest_frame
     }
 }
 
