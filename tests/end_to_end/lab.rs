@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 /// The VIP of every lab.
@@ -107,12 +110,29 @@ impl Lab {
         script("lab.sh", &[&["exec", &self.name, host], command].concat())
     }
 
+    /// The name of a host's network namespace.
+    fn namespace(&self, host: &str) -> String {
+        format!("weir-{}-{host}", self.name)
+    }
+
+    /// A UDP socket on a host, for peers that are part of the test itself: a socket stays in the
+    /// namespace it was made in, whoever uses it.
+    pub(crate) fn udp_socket(&self, host: &str, address: SocketAddr) -> UdpSocket {
+        let namespace = fs::File::open(Path::new("/run/netns").join(self.namespace(host))).unwrap();
+        let thread = std::thread::spawn(move || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network).unwrap();
+            UdpSocket::bind(address)
+        });
+        let socket = thread.join().unwrap();
+        socket.unwrap_or_else(|error| panic!("{address} on {host}: {error}"))
+    }
+
     /// A command on a host, started and not waited for.
     pub(crate) fn start(&self, host: &str, command: &[&str]) -> Child {
         // Straight into the namespace, so that the child is the command itself.
-        let namespace = format!("weir-{}-{host}", self.name);
         Command::new("ip")
-            .args(["netns", "exec", &namespace])
+            .args(["netns", "exec", &self.namespace(host)])
             .args(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -146,9 +166,8 @@ impl Lab {
     pub(crate) fn start_part(&mut self, name: &str, host: &str, command: &[&str]) {
         let log =
             fs::File::options().append(true).create(true).open(self.part_log_path(name)).unwrap();
-        let namespace = format!("weir-{}-{host}", self.name);
         let part = Command::new("ip")
-            .args(["netns", "exec", &namespace])
+            .args(["netns", "exec", &self.namespace(host)])
             .args(command)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

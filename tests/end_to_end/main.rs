@@ -12,6 +12,7 @@ mod ipv6;
 mod lab;
 mod plane;
 mod ports;
+mod quic;
 mod starting;
 mod traffic;
 mod tunnel;

@@ -62,24 +62,32 @@ impl Downloads {
     }
 }
 
-/// Established flows that a node has, by client port: the backend of each.
-pub(crate) fn established_flows(lab: &Lab, host: &str) -> HashMap<u16, String> {
+/// All flows that a node has, as its admin interface shows them.
+pub(crate) fn all_flows(lab: &Lab, host: &str) -> Vec<Value> {
     // Dumps are rate-limited: ask again when told to.
     let body = wait_for("a dump of the flows", 10, || {
         let (status, body) = lab.get_status_on(host, "/admin/flows?limit=10000");
         assert!(status == "200" || status == "429", "{status}: {body}");
         (status == "200").then_some(body)
     });
-    let answer: Value = serde_json::from_str(&body).unwrap();
+    let mut answer: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(answer["complete"], true);
-    let mut flows = HashMap::new();
-    for flow in answer["flows"].as_array().unwrap() {
-        if flow["state"] == "established" {
-            let port = u16::try_from(flow["source_port"].as_u64().unwrap()).unwrap();
-            flows.insert(port, flow["backend"].as_str().unwrap_or("gone").to_owned());
-        }
+    match answer["flows"].take() {
+        Value::Array(flows) => flows,
+        other => panic!("no list of flows: {other}"),
     }
-    flows
+}
+
+/// The client's port of a flow, and the backend it is on.
+pub(crate) fn place_of(flow: &Value) -> (u16, String) {
+    let port = u16::try_from(flow["source_port"].as_u64().unwrap()).unwrap();
+    (port, flow["backend"].as_str().unwrap_or("gone").to_owned())
+}
+
+/// Established flows that a node has, by client port: the backend of each.
+pub(crate) fn established_flows(lab: &Lab, host: &str) -> HashMap<u16, String> {
+    let flows = all_flows(lab, host);
+    flows.iter().filter(|flow| flow["state"] == "established").map(place_of).collect()
 }
 
 /// Now, as requests of a trickle are dated: milliseconds since 1970.
