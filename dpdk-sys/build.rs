@@ -25,6 +25,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_pktmbuf_free",
     "rte_pktmbuf_free_bulk",
     "rte_pktmbuf_linearize",
+    "weir_pktmbuf_free_uncached",
     "rte_eth_dev_count_avail",
     "rte_eth_dev_get_port_by_name",
     "rte_eth_find_next",
@@ -44,6 +45,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_default_mac_addr_set",
     "rte_eth_link_get_nowait",
     "rte_eth_stats_get",
+    "rte_eth_dev_rss_hash_conf_get",
+    "rte_eth_dev_rss_reta_query",
     "rte_eth_rx_burst",
     "rte_eth_tx_burst",
     "rte_dev_probe",
@@ -62,6 +65,8 @@ const TYPES: &[&str] = &[
     "rte_eth_txconf",
     "rte_eth_link",
     "rte_eth_stats",
+    "rte_eth_rss_conf",
+    "rte_eth_rss_reta_entry64",
     "rte_ether_addr",
 ];
 

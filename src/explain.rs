@@ -316,6 +316,7 @@ fn work(frame: Frame, parsed: &Parsed, bench: &mut Bench, story: &mut Story) {
         Verdict::Forward => story.step("verdict", "forwarded".to_owned()),
         Verdict::Reply => story.step("verdict", "answered by the node".to_owned()),
         Verdict::Host => story.step("verdict", "handed to the node itself".to_owned()),
+        Verdict::HandOff => story.step("verdict", "given to another worker".to_owned()),
         Verdict::Hold => story.step(
             "verdict",
             format!(

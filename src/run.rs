@@ -18,10 +18,12 @@ use control::node::{Node, PortFacts};
 use control::probe::Probes;
 use control::shared::SharedNode;
 use dataplane::clock::Clock;
+use dataplane::handoff::{self, Handoff};
 use dataplane::port::dpdk::{
-    Device, DeviceOptions, Eal, EalOptions, HugeMemory, Mempool, Queue, StartedDevice,
+    Device, DeviceOptions, Eal, EalOptions, HugeMemory, Mbuf, Mempool, Queue, StartedDevice,
     WorkerRegistration, is_pci,
 };
+use dataplane::rss::Rss;
 use dataplane::wire::MacAddress;
 use dataplane::worker::{Idle, Worker, WorkerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,8 +36,9 @@ use crate::{logging, memory, watch};
 
 /// How often the control thread looks after the node.
 const STEP: Duration = Duration::from_millis(10);
-/// Packet buffers kept for bursts, holds and thread caches, per worker and beyond descriptors.
-const SPARE_MBUFS: u32 = 2048;
+/// Packet buffers kept for bursts, holds, thread caches and what other workers have, per worker and
+/// beyond descriptors.
+const SPARE_MBUFS: u32 = 2048 + handoff::IN_FLIGHT as u32;
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
@@ -219,19 +222,28 @@ fn start_devices(devices: Vec<Device>, pools: &[Mempool]) -> anyhow::Result<Vec<
     devices.into_iter().map(|device| Ok(device.start(pools)?)).collect()
 }
 
-/// What one worker polls, by port index.
+/// What one worker polls, by port index, and how it reaches the others.
 struct WorkerQueues {
     ports: Vec<Queue>,
     exceptions: Vec<Option<Queue>>,
+    handoff: Handoff<Mbuf>,
+    rss: Arc<[Option<Rss>]>,
 }
 
 impl WorkerQueues {
     /// Queue `w` of every port goes to worker `w`, and one of every exception interface.
     fn take(devices: &mut [StartedDevice], exceptions: &mut Exceptions, workers: u16) -> Vec<Self> {
+        let rss: Arc<[_]> = devices.iter().map(StartedDevice::rss).collect();
         let mut queues: Vec<Self> = exceptions
             .take_queues(workers)
             .into_iter()
-            .map(|exceptions| Self { ports: Vec::new(), exceptions })
+            .zip(handoff::connect(usize::from(workers)))
+            .map(|(exceptions, handoff)| Self {
+                ports: Vec::new(),
+                exceptions,
+                handoff,
+                rss: Arc::clone(&rss),
+            })
             .collect();
         for device in devices {
             for (worker, queue) in queues.iter_mut().zip(device.take_queues()) {
@@ -277,7 +289,8 @@ fn start_workers(
             workers,
             link: parts.handle.link,
             counters: parts.handle.counters,
-        });
+        })
+        .join(queues.handoff, queues.rss);
         worker.set_exceptions(queues.exceptions);
         let (clock, stop, core) = (clock.clone(), Arc::clone(&stop), usize::from(*core));
         let (started, start) = std::sync::mpsc::channel();

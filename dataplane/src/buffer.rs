@@ -49,6 +49,10 @@ pub trait Buffer: Sized {
         ChecksumHint::Unverified
     }
 
+    /// Frees a packet that another worker's pool has to get back: past this thread's cache, which
+    /// would keep it from its owner.
+    fn release(self) {}
+
     /// Asks the CPU for the first bytes of the packet; a hint without effect on results.
     fn prefetch(&self) {}
 }

@@ -133,6 +133,15 @@ pub struct ExceptionCounters {
     pub from_kernel: Counter,
 }
 
+/// Packets that went from worker to worker (see [`crate::handoff`]).
+#[derive(Debug, Default)]
+pub struct HandoffCounters {
+    /// Given to another worker.
+    pub given: Counter,
+    /// Taken from another worker.
+    pub taken: Counter,
+}
+
 /// Everything one worker counts.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -173,6 +182,8 @@ pub struct WorkerCounters {
     pub probes: ProbeCounters,
     /// See [`ExceptionCounters`].
     pub exception: ExceptionCounters,
+    /// See [`HandoffCounters`].
+    pub handoffs: HandoffCounters,
     drops: [Counter; DropReason::COUNT],
     vips: Box<[TrafficCounters]>,
     backends: Box<[TrafficCounters]>,
@@ -207,6 +218,7 @@ impl WorkerCounters {
             conntrack: ConntrackCounters::default(),
             probes: ProbeCounters::default(),
             exception: ExceptionCounters::default(),
+            handoffs: HandoffCounters::default(),
             drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
             vips: (0..MAX_VIPS).map(|_| TrafficCounters::default()).collect(),
             backends: (0..MAX_BACKENDS).map(|_| TrafficCounters::default()).collect(),

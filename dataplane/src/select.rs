@@ -150,6 +150,35 @@ impl Selector<'_> {
         }
     }
 
+    /// The backend of a packet that belongs to a flow without being one of its own: a later
+    /// fragment, an ICMP error about it. Follows the flow's entry, else the table alone; the entry
+    /// is neither made nor moved, so that such packets cannot confirm a flow or keep it alive.
+    #[cold]
+    pub fn follow(&self, parsed: &Parsed, vip_index: u32, flow_hash: u64) -> Selection {
+        let Some(vip) = self.tables.vip(vip_index) else {
+            return Selection::Drop(DropReason::NoVip);
+        };
+        let entry = self.conntrack.peek(flow_hash, &parsed.key, self.now_ms, &vip.timeouts);
+        if let Some(entry) = entry {
+            let pin = entry.pin();
+            let backend = self.tables.backend(pin.backend);
+            let there = backend.is_some_and(|backend| {
+                backend.generation == pin.generation
+                    && !matches!(backend.state, BackendState::Evicted | BackendState::Gone)
+            });
+            if there && !entry.tombstone() {
+                return Selection::Backend(pin.backend);
+            }
+            if parsed.key.protocol() == IpProtocol::TCP.0 {
+                return Selection::Drop(DropReason::BackendEvicted);
+            }
+        }
+        match choose(parsed, vip, vip_index, self.tables) {
+            Some(pin) => Selection::Backend(pin.backend),
+            None => Selection::Drop(DropReason::NoBackend),
+        }
+    }
+
     /// Makes an entry for a flow that has none; where there is no room, the flow is forwarded
     /// all the same, and counted.
     #[inline]

@@ -9,7 +9,7 @@
 pub(crate) use std::{
     sync::{
         Arc,
-        atomic::{AtomicPtr, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence},
     },
     thread::yield_now,
 };
@@ -18,7 +18,7 @@ pub(crate) use std::{
 pub(crate) use loom::{
     sync::{
         Arc,
-        atomic::{AtomicPtr, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence},
     },
     thread::yield_now,
 };

@@ -19,6 +19,8 @@ pub enum Verdict {
     Host,
     /// Queued until the next hop's address is known.
     Hold,
+    /// Given to the worker that has its flow, which counts what becomes of it.
+    HandOff,
     /// Dropped and counted.
     Drop(DropReason),
 }
@@ -31,6 +33,7 @@ impl Verdict {
             Self::Reply => "reply",
             Self::Host => "host",
             Self::Hold => "hold",
+            Self::HandOff => "handoff",
             Self::Drop(_) => "drop",
         }
     }
@@ -132,6 +135,7 @@ drop_reasons! {
     NeighbourUnresolved "neighbour_unresolved" "The next hop's address did not become known in time.";
     TransmitFull "transmit_full" "The device's transmit queue was full.";
     NoBuffer "no_buffer" "The buffer pool ran dry.";
+    HandoffFull "handoff_full" "The worker that has the packet's flow did not take it in time.";
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The run-to-completion loop: a burst in, through the stages, a burst out.
 //!
 //! A worker owns its queues, its conntrack table and its counters, and shares nothing that is
-//! written. It pins the published tables once a burst, reads the clock once a burst, and does not
+//! written but the rings to and from other workers. It pins the published tables once a burst, reads the clock once a burst, and does not
 //! allocate, lock, call the system or log per packet.
 
 mod burst;
 mod exception;
+mod handoff;
 mod idle;
 mod probe;
 mod show;
@@ -22,10 +23,12 @@ use crate::clock::Clock;
 use crate::counters::WorkerCounters;
 use crate::exception::Exception;
 use crate::forward::OuterHeaders;
+use crate::handoff::Handoff;
 use crate::hold::HoldQueue;
 use crate::link::{Command, WorkerLink};
 use crate::port::{Burst, Port};
 use crate::publish::Reader;
+use crate::rss::Rss;
 use crate::select;
 use crate::tables::Tables;
 use crate::verdict::Outcome;
@@ -48,7 +51,7 @@ pub struct WorkerOptions<P> {
     pub reader: Reader<Tables>,
     /// Its flows.
     pub conntrack: Table,
-    /// Key of its flow hash: random in production, fixed in `replay`.
+    /// Key of its flow hash, the same for all workers: random in production, fixed in `replay`.
     pub hash_seed: [u64; 4],
     /// Its number and how many there are: for disjoint identifications.
     pub number: u16,
@@ -74,7 +77,10 @@ struct Core<P: Port> {
     hold: HoldQueue<P::Buffer>,
     /// By port index; empty where no port has one.
     exceptions: Vec<Option<Exception<P>>>,
+    handoff: Handoff<P::Buffer>,
     ports: Vec<P>,
+    /// By port index: what its device's choice of queue can be computed with.
+    rss: Arc<[Option<Rss>]>,
     work: arrayvec::ArrayVec<Work, { crate::port::BURST }>,
     outcomes: arrayvec::ArrayVec<Outcome, { crate::port::BURST }>,
     conntrack: Table,
@@ -97,6 +103,8 @@ impl<P: Port> Worker<P> {
             transmit: options.ports.iter().map(|_| Burst::new()).collect(),
             exceptions: Vec::new(),
             ports: options.ports,
+            handoff: Handoff::alone(),
+            rss: Arc::new([]),
             work: arrayvec::ArrayVec::new(),
             outcomes: arrayvec::ArrayVec::new(),
             conntrack: options.conntrack,
@@ -122,8 +130,17 @@ impl<P: Port> Worker<P> {
         };
     }
 
-    /// One round: a burst from each port, what the control thread wants, a slice of the reaper.
-    /// `now` is in nanoseconds. Returns how many packets came in.
+    /// Makes the worker one of several, with its ends of the rings between them; `rss` says, by
+    /// port index, how the devices spread flows over workers, where that can be computed.
+    #[must_use]
+    pub fn join(mut self, handoff: Handoff<P::Buffer>, rss: Arc<[Option<Rss>]>) -> Self {
+        self.core.handoff = handoff;
+        self.core.rss = rss;
+        self
+    }
+
+    /// One round: a burst from each port, what other workers gave, what the control thread wants,
+    /// a slice of the reaper. `now` is in nanoseconds. Returns how many packets came in.
     #[inline]
     pub fn poll(&mut self, now: u64) -> usize {
         let now_ms = (now / 1_000_000) as u32;
@@ -207,6 +224,9 @@ impl<P: Port> Core<P> {
                 received += burst.len();
                 self.process(burst, index as u8, tables, now_ms);
             }
+        }
+        if self.handoff.is_called() {
+            received += self.take_handed(tables, now_ms);
         }
         if !self.hold.is_empty() {
             self.release_held(tables, now_ms);

@@ -1,5 +1,7 @@
-//! `dataplane` without the rest: the published pointer, on loom's primitives.
+//! `dataplane` without the rest: the published pointer and the doorbell, on loom's primitives.
 
+#[path = "../../src/handoff/doorbell.rs"]
+pub mod doorbell;
 #[path = "../../src/publish.rs"]
 pub mod publish;
 #[path = "../../src/sync.rs"]

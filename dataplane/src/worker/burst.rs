@@ -27,6 +27,14 @@ pub(super) struct Work {
     selection: Selection,
 }
 
+impl Work {
+    /// A packet of a VIP's flow whose backend is known.
+    pub(super) fn of(parsed: Parsed, vip: u32, flow_hash: u64, backend: u32) -> Self {
+        let (class, selection) = (Class::Vip(vip), Selection::Backend(backend));
+        Self { parsed, class, flow_hash, probe: Probe::NONE, selection }
+    }
+}
+
 impl<P: Port> Core<P> {
     /// Takes a burst that came in at `port_index` through all stages; what is to be sent is in
     /// the transmit bursts afterwards.
@@ -116,7 +124,7 @@ impl<P: Port> Core<P> {
                 Class::Drop(reason) => Outcome::early(Verdict::Drop(reason)),
             };
             match outcome.verdict {
-                Verdict::Forward => {}
+                Verdict::Forward | Verdict::HandOff => {}
                 Verdict::Reply => self.counters.replied.add(1),
                 Verdict::Host => self.counters.host.add(1),
                 Verdict::Hold => self.counters.held.add(1),
@@ -129,7 +137,7 @@ impl<P: Port> Core<P> {
 
     /// Sends a packet to its backend, or keeps it until the way is known.
     #[cold]
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         mut packet: P::Buffer,
         work: &Work,
@@ -189,14 +197,8 @@ impl<P: Port> Core<P> {
                 self.counters.count_drop(DropReason::NeighbourUnresolved);
                 continue;
             }
-            let work = Work {
-                parsed: held.parsed,
-                class: Class::Vip(held.outcome.vip),
-                flow_hash: held.flow_hash,
-                probe: Probe::NONE,
-                selection: Selection::Backend(held.outcome.backend),
-            };
             let Outcome { vip, backend, .. } = held.outcome;
+            let work = Work::of(held.parsed, vip, held.flow_hash, backend);
             let outcome = self.forward(held.buffer, &work, vip, backend, tables, now_ms);
             if let Verdict::Drop(reason) = outcome.verdict {
                 self.counters.count_drop(reason);

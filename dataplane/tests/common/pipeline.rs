@@ -175,6 +175,7 @@ impl Run<'_> {
         let outcome = *outcome;
         let mut current = None;
         match outcome.verdict {
+            Verdict::HandOff => unreachable!("there is one worker"),
             Verdict::Forward | Verdict::Hold => {
                 let waiting = Waiting { ip: ip_packet(frame).to_vec(), backend: outcome.backend };
                 if outcome.verdict == Verdict::Hold {

@@ -10,6 +10,7 @@ use super::Eal;
 use super::error::{DpdkError, Errno};
 use super::mempool::Mempool;
 use super::queue::Queue;
+use crate::rss::Rss;
 use crate::wire::ethernet::MacAddress;
 
 /// How a device is set up.
@@ -249,6 +250,16 @@ impl StartedDevice {
     /// The address frames to the node carry.
     pub fn mac(&self) -> MacAddress {
         self.device.mac
+    }
+
+    /// How the device spreads flows over its queues; `None` where the driver does not say, or
+    /// there is but one queue.
+    pub fn rss(&self) -> Option<Rss> {
+        if self.device.queues < 2 {
+            return None;
+        }
+        let information = self.device.opened.information(&self.device.options.device).ok()?;
+        super::rss::read(self.device.opened.port, &information)
     }
 
     /// The device has carrier.

@@ -149,6 +149,13 @@ impl Buffer for Mbuf {
         }
     }
 
+    fn release(self) {
+        let raw = self.raw;
+        std::mem::forget(self);
+        // SAFETY: ours alone, and `self` is forgotten, so nobody uses or frees it again.
+        unsafe { dpdk_sys::weir_pktmbuf_free_uncached(raw.as_ptr()) };
+    }
+
     #[inline(always)]
     fn prefetch(&self) {
         let start = self.start();

@@ -17,6 +17,7 @@ mod mbuf;
 mod memory;
 mod mempool;
 mod queue;
+mod rss;
 
 pub use device::{Device, DeviceOptions, DeviceStatistics, StartedDevice, is_pci};
 pub use eal::{Eal, EalOptions, WorkerRegistration};
