@@ -45,8 +45,8 @@ pub use model::{
     Access, Affinity, Backend, BackendState, Checker, CheckerConfig, ClientTls, Command, Config,
     Conntrack, Controller, ControllerClient, ControllerConfig, Credential, Dpdk, Encapsulation,
     Etcd, EtcdUser, Exception, ExceptionDriver, FewerQueues, Fleet, Forwarding, Identity, Idle,
-    Limits, Neighbor, Node, Pool, Port, Protocol, QuicConfiguration, Registry, Role, Scheduler,
-    ServerTls, Store, Timeouts, Vip, VipPort,
+    Limits, Neighbor, Node, OuterVlan, Pool, Port, Protocol, QuicConfiguration, Registry, Role,
+    Scheduler, ServerTls, Store, Timeouts, Vip, VipPort, VlanProtocol,
 };
 pub use quic::{QuicError, QuicKey, QuicServerId};
 pub use report::{Errors, Problem};

@@ -106,6 +106,7 @@ fn compare_port(running: &Port, other: &Port, changed: &mut Vec<String>) {
         mtu,
         mac,
         vlan,
+        outer_vlan,
         addresses,
         gateways,
         neighbors,
@@ -122,6 +123,7 @@ fn compare_port(running: &Port, other: &Port, changed: &mut Vec<String>) {
     note(*mtu == other.mtu, "mtu");
     note(*mac == other.mac, "mac");
     note(*vlan == other.vlan, "vlan");
+    note(*outer_vlan == other.outer_vlan, "outer_vlan");
     note(*rx_descriptors == other.rx_descriptors, "rx_descriptors");
     note(*tx_descriptors == other.tx_descriptors, "tx_descriptors");
     note(*mbufs == other.mbufs, "mbufs");

@@ -2,8 +2,8 @@
 
 use config::{
     Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, ExceptionDriver,
-    FewerQueues, Forwarding, HashSecret, Idle, Loaded, Neighbor, Node, Pool, Port, Protocol,
-    Scheduler, Timeouts, Vip, VipPort,
+    FewerQueues, Forwarding, HashSecret, Idle, Loaded, Neighbor, Node, OuterVlan, Pool, Port,
+    Protocol, Scheduler, Timeouts, Vip, VipPort, VlanProtocol,
 };
 use std::net::IpAddr;
 use std::path::Path;
@@ -63,6 +63,7 @@ fn example_becomes_this_model() {
             mtu: 1500,
             mac: None,
             vlan: None,
+            outer_vlan: None,
             addresses: vec!["192.0.2.2/24".parse().unwrap(), "2001:db8::2/64".parse().unwrap()],
             gateways: vec![ip("192.0.2.1"), ip("2001:db8::1")],
             neighbors: vec![Neighbor {
@@ -137,6 +138,8 @@ fn every_key_has_its_way_into_the_model() {
         mtu = 9000
         mac = "02-00-00-00-00-0A"
         vlan = 100
+        outer_vlan = 200
+        outer_vlan_protocol = "802.1q"
         addresses = ["192.0.2.2/31", "2001:db8::2/64"]
         gateways = ["192.0.2.3", "fe80::1"]
         neighbors = [{ address = "fe80::1", mac = "02:00:00:00:00:01" }]
@@ -191,6 +194,10 @@ fn every_key_has_its_way_into_the_model() {
         }
     );
     assert_eq!((port.mtu, port.vlan, port.mbufs), (9000, Some(100), Some(1024)));
+    assert_eq!(
+        port.outer_vlan,
+        Some(OuterVlan { identifier: 200, protocol: VlanProtocol::Ieee8021q })
+    );
     let exception = port.exception.as_ref().unwrap();
     assert_eq!(
         (exception.interface.as_str(), exception.driver),

@@ -1,6 +1,8 @@
 //! Which changes a reload can apply.
 
-use config::{Config, Exception, ExceptionDriver, FewerQueues, Idle, Neighbor};
+use config::{
+    Config, Exception, ExceptionDriver, FewerQueues, Idle, Neighbor, OuterVlan, VlanProtocol,
+};
 use std::path::Path;
 
 fn example(name: &str) -> Config {
@@ -45,6 +47,7 @@ fn every_restart_key_is_named_when_it_differs() {
     port.mtu += 1;
     port.mac = Some(mac);
     port.vlan = Some(1);
+    port.outer_vlan = Some(OuterVlan { identifier: 1, protocol: VlanProtocol::Ieee8021ad });
     port.rx_descriptors *= 2;
     port.tx_descriptors *= 2;
     port.mbufs = Some(65_536);
@@ -71,6 +74,7 @@ fn every_restart_key_is_named_when_it_differs() {
         "port \"uplink\": mtu",
         "port \"uplink\": mac",
         "port \"uplink\": vlan",
+        "port \"uplink\": outer_vlan",
         "port \"uplink\": rx_descriptors",
         "port \"uplink\": tx_descriptors",
         "port \"uplink\": mbufs",

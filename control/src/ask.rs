@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use dataplane::link::CONTROL_FRAME;
 use dataplane::neighbour::Probe;
 use dataplane::tables::PortTable;
-use dataplane::wire::{ArpPacket, EtherType, MacAddress, NeighbourPacket, VlanTag, ndp};
+use dataplane::wire::{ArpPacket, EtherType, MacAddress, NeighbourPacket, ndp};
 use zerocopy::IntoBytes;
 
 /// The whole frame that asks for a next hop at `port`; `None` when the port has no address of its
@@ -38,14 +38,7 @@ fn build(
     body: &[u8],
 ) -> Option<ArrayVec<u8, CONTROL_FRAME>> {
     let mut frame = ArrayVec::new();
-    frame.try_extend_from_slice(&destination.0).ok()?;
-    frame.try_extend_from_slice(&port.mac.0).ok()?;
-    if let Some(identifier) = port.vlan {
-        frame.try_extend_from_slice(EtherType::VLAN.as_bytes()).ok()?;
-        frame.try_extend_from_slice(VlanTag::new(identifier, ethertype).as_bytes()).ok()?;
-    } else {
-        frame.try_extend_from_slice(ethertype.as_bytes()).ok()?;
-    }
+    frame.try_extend_from_slice(&port.link_header(destination, ethertype)).ok()?;
     frame.try_extend_from_slice(body).ok()?;
     Some(frame)
 }

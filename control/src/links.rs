@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use config::Config;
+use config::{Config, OuterVlan, VlanProtocol};
 use dataplane::neighbour::NextHop;
 use dataplane::tables::PortTable;
-use dataplane::wire::{MacAddress, ndp};
+use dataplane::wire::{EtherType, LinkTags, MacAddress, ndp};
 
 use crate::assemble::NodeLinks;
 use crate::outer::OuterOptions;
@@ -59,7 +59,7 @@ pub(crate) fn node_links(config: &Config, facts: &[PortFacts]) -> NodeLinks {
             PortTable {
                 mac,
                 any_mac: facts.any_mac && port.mac.is_none(),
-                vlan: port.vlan,
+                vlan: port.vlan.map(|vlan| link_tags(vlan, port.outer_vlan)),
                 mtu: port.mtu,
                 addresses: addresses(port, mac),
             }
@@ -67,6 +67,14 @@ pub(crate) fn node_links(config: &Config, facts: &[PortFacts]) -> NodeLinks {
         .collect();
     let gateways = config.ports.iter().map(|port| port.gateways.clone()).collect();
     NodeLinks { ports, gateways, outer: outer_options(config) }
+}
+
+fn link_tags(vlan: u16, outer: Option<OuterVlan>) -> LinkTags {
+    let outer = outer.map(|OuterVlan { identifier, protocol }| match protocol {
+        VlanProtocol::Ieee8021ad => (EtherType::QINQ, identifier),
+        VlanProtocol::Ieee8021q => (EtherType::VLAN, identifier),
+    });
+    LinkTags { vlan, outer }
 }
 
 /// A port's own addresses. One that speaks IPv6 has a link-local address, too (RFC 4291 section

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dataplane::neighbour::NextHop;
 use dataplane::tables::{Backend, Encapsulation, MAX_HEADER, PortTable};
 use dataplane::wire::{
-    EtherType, GreHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress, UdpHeader, VlanTag,
+    EtherType, GreHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress, UdpHeader,
 };
 use zerocopy::IntoBytes;
 
@@ -133,19 +133,10 @@ pub(crate) fn write(
 }
 
 fn link_header(way: &Way<'_>, encapsulation: Encapsulation) -> Vec<u8> {
-    let mut header = Vec::with_capacity(MAX_HEADER);
-    header.extend_from_slice(&way.mac.unwrap_or_default().0);
-    header.extend_from_slice(&way.port.mac.0);
     // Without an outer header it is the packet's own version that counts, not the backend's.
     let v6 = way.address.is_ipv6() && encapsulation != Encapsulation::L2dsr;
     let ethertype = if v6 { EtherType::IPV6 } else { EtherType::IPV4 };
-    if let Some(identifier) = way.port.vlan {
-        header.extend_from_slice(EtherType::VLAN.as_bytes());
-        header.extend_from_slice(VlanTag::new(identifier, ethertype).as_bytes());
-    } else {
-        header.extend_from_slice(ethertype.as_bytes());
-    }
-    header
+    way.port.link_header(way.mac.unwrap_or_default(), ethertype).to_vec()
 }
 
 /// The protocol number in the outer header, for IPv4 inside, and what comes behind that header.
@@ -170,6 +161,8 @@ fn word_sum(header: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use dataplane::wire::LinkTags;
+
     use super::*;
 
     fn options() -> OuterOptions {
@@ -191,7 +184,13 @@ mod tests {
             (address.parse().unwrap(), length.parse().unwrap())
         };
         let addresses = addresses.iter().map(prefix).collect();
-        PortTable { mac: MacAddress([2; 6]), any_mac: false, vlan: Some(7), mtu: 1500, addresses }
+        PortTable {
+            mac: MacAddress([2; 6]),
+            any_mac: false,
+            vlan: Some(LinkTags::single(7)),
+            mtu: 1500,
+            addresses,
+        }
     }
 
     fn built(

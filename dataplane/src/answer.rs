@@ -2,7 +2,8 @@
 //! stragglers of evicted backends.
 //!
 //! Each answer is made in the buffer of the question and goes back the way it came: to the
-//! station that sent the frame, with the tags it carried. All are rate-limited per worker,
+//! station that sent the frame; the tags of the question are replaced when it is sent, where the
+//! port has its own. All are rate-limited per worker,
 //! because each is a packet sent at a stranger's wish.
 
 mod ipv6;

@@ -20,10 +20,10 @@ use crate::buffer::Buffer;
 use crate::parse::{Kind, MAX_TAGS, Parsed};
 use crate::port::{Burst, Port};
 use crate::tables::{PortTable, Tables};
+use crate::tags;
 use crate::verdict::DropReason;
 use crate::vip::address_bits;
 use crate::wire::{EtherType, EthernetHeader, IpProtocol, Ipv4Header, Ipv6Header, VlanTag};
-use zerocopy::IntoBytes;
 
 /// BGP packets a worker hands to the kernel in a second.
 pub const BGP_PER_SECOND: u32 = 10_000;
@@ -104,7 +104,7 @@ pub struct FromKernel {
     pub of_vips: usize,
     /// Those longer than the port takes.
     pub too_big: usize,
-    /// Those that do not fit the port's tag in.
+    /// Those that the port's tags do not fit into.
     pub no_headroom: usize,
 }
 
@@ -126,7 +126,7 @@ impl<P: Port> Exception<P> {
         &mut self.device
     }
 
-    /// Queues a packet that arrived at `port` for the kernel. Where the port has a tag of its
+    /// Queues a packet that arrived at `port` for the kernel. Where the port has tags of its
     /// own, the kernel sees none; on other ports tags stay as they are.
     ///
     /// # Errors
@@ -157,8 +157,9 @@ impl<P: Port> Exception<P> {
         if !budget.allow(now_ms) {
             return Err(DropReason::ExceptionRateLimited);
         }
-        if port.vlan.is_some() {
-            untag(&mut packet, usize::from(parsed.link_length));
+        if port.vlan.is_some() && !tags::replace(&mut packet, usize::from(parsed.link_length), None)
+        {
+            return Err(DropReason::NoHeadroom);
         }
         queue.try_push(packet).map_err(|_| DropReason::ExceptionFull)
     }
@@ -176,7 +177,7 @@ impl<P: Port> Exception<P> {
         before - self.first.len() - self.rest.len()
     }
 
-    /// Takes what the kernel has sent, up to a burst, with the port's tag put in; nothing while
+    /// Takes what the kernel has sent, up to a burst, with the port's tags put in; nothing while
     /// earlier packets wait for the port, so that the kernel's own queue fills up instead.
     pub fn receive(&mut self, port: &PortTable, tables: &Tables) -> FromKernel {
         let mut result = FromKernel::default();
@@ -195,7 +196,8 @@ impl<P: Port> Exception<P> {
                 result.too_big += 1;
                 return false;
             }
-            let fits = port.vlan.is_none_or(|vlan| tag(packet, vlan));
+            let fits =
+                port.vlan.is_none() || tags::replace(packet, EthernetHeader::LENGTH, port.vlan);
             result.no_headroom += usize::from(!fits);
             fits
         });
@@ -214,44 +216,6 @@ fn is_vip(address: IpAddr, tables: &Tables) -> bool {
 
 /// Bytes of an Ethernet header with as many tags as there may be.
 const LONGEST_LINK_HEADER: usize = EthernetHeader::LENGTH + MAX_TAGS * VlanTag::LENGTH;
-
-/// Bytes of the two addresses at the front of a frame.
-const STATIONS: usize = 12;
-
-/// Takes all tags out of a frame with a link header of `link_length` bytes.
-fn untag<B: Buffer>(packet: &mut B, link_length: usize) {
-    let Some((stations, _)) = packet.data().split_first_chunk::<STATIONS>() else { return };
-    let stations = *stations;
-    // The ethertype of what is inside stays where it is, right before that.
-    let Some(before) = link_length.checked_sub(2).filter(|before| *before > STATIONS) else {
-        return;
-    };
-    if packet.replace_front(before, STATIONS)
-        && let Some(front) = packet.data_mut().first_chunk_mut()
-    {
-        *front = stations;
-    }
-}
-
-/// Puts a tag into a frame; `false` when there is no room, or it is no frame.
-fn tag<B: Buffer>(packet: &mut B, identifier: u16) -> bool {
-    let Some((ethernet, _)) = EthernetHeader::parse(packet.data()) else { return false };
-    let tag = VlanTag::new(identifier, ethernet.ethertype);
-    let mut front = [0; EthernetHeader::LENGTH + size_of::<VlanTag>()];
-    let Some((stations, rest)) = front.split_at_mut_checked(STATIONS) else { return false };
-    let Some(old) = packet.data().get(..STATIONS) else { return false };
-    stations.copy_from_slice(old);
-    let Some((ethertype, behind)) = rest.split_at_mut_checked(2) else { return false };
-    ethertype.copy_from_slice(EtherType::VLAN.as_bytes());
-    behind.copy_from_slice(tag.as_bytes());
-    if !packet.replace_front(EthernetHeader::LENGTH, front.len()) {
-        return false;
-    }
-    if let Some(place) = packet.data_mut().get_mut(..front.len()) {
-        place.copy_from_slice(&front);
-    }
-    true
-}
 
 /// Whether an IP packet comes from a VIP's address or goes to one.
 fn has_vip(frame: &[u8], tables: &Tables) -> bool {
@@ -272,35 +236,4 @@ fn has_vip(frame: &[u8], tables: &Tables) -> bool {
         _ => None,
     };
     addresses.is_some_and(|both| both.into_iter().any(|address| is_vip(address, tables)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::buffer::Frame;
-
-    const STATION_BYTES: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9];
-
-    #[test]
-    fn a_tag_put_in_and_taken_out_leaves_the_frame_as_it_was() {
-        let plain = [&STATION_BYTES[..], &[8, 6, 1, 2, 3, 4]].concat();
-        let mut frame = Frame::new(&plain);
-        assert!(tag(&mut frame, 100));
-        assert_eq!(
-            frame.data(),
-            [&STATION_BYTES[..], &[0x81, 0, 0, 100, 8, 6, 1, 2, 3, 4]].concat()
-        );
-        untag(&mut frame, 18);
-        assert_eq!(frame.data(), plain);
-        untag(&mut frame, 14);
-        assert_eq!(frame.data(), plain);
-    }
-
-    #[test]
-    fn a_frame_too_short_for_its_addresses_is_left_alone() {
-        let mut frame = Frame::new(&STATION_BYTES);
-        assert!(!tag(&mut frame, 100));
-        untag(&mut frame, 18);
-        assert_eq!(frame.data(), STATION_BYTES);
-    }
 }

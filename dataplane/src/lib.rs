@@ -34,6 +34,7 @@ pub mod rss;
 pub mod select;
 mod sync;
 pub mod tables;
+mod tags;
 pub mod verdict;
 pub mod vip;
 pub mod wire;

@@ -15,6 +15,7 @@ mod transport;
 
 use std::net::Ipv4Addr;
 
+use arrayvec::ArrayVec;
 use conntrack::{FlowKey, Segment};
 
 use crate::buffer::{Buffer, ChecksumHint};
@@ -22,8 +23,8 @@ use crate::tables::PortTable;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{OptionsVerdict, inspect_options};
 use crate::wire::{
-    ArpPacket, EtherType, EthernetHeader, IcmpHeader, IpProtocol, Ipv4Header, TcpHeader, VlanTag,
-    checksum, martian,
+    ArpPacket, EtherType, EthernetHeader, IcmpHeader, IpProtocol, Ipv4Header, LinkTags, TcpHeader,
+    VlanTag, checksum, martian,
 };
 
 use transport::{Transport, transport};
@@ -174,29 +175,25 @@ fn try_parse<B: Buffer>(buffer: &B, port: &PortTable) -> Result<Parsed, DropReas
     }
 }
 
-/// Walks over the tags. A port without a tag of its own takes any; one with a tag takes frames
-/// whose innermost identifier is that, and those without: no tag, or one for the priority only
-/// (identifier 0, IEEE 802.1Q section 9.6).
+/// Walks over the tags, of either kind each. A port without tags of its own takes any; what one
+/// with tags takes says [`LinkTags::take`].
 #[cold]
 fn untag(
     mut ethertype: EtherType,
     mut rest: &[u8],
-    expected: Option<u16>,
+    expected: Option<LinkTags>,
 ) -> Result<(EtherType, &[u8]), DropReason> {
-    let mut identifier = 0;
-    let mut tags = 0;
+    let mut identifiers = ArrayVec::<u16, MAX_TAGS>::new();
     while ethertype.is_vlan() {
-        if tags == MAX_TAGS {
+        if identifiers.is_full() {
             return Err(DropReason::UnknownEthertype);
         }
         let (tag, behind) = VlanTag::parse(rest).ok_or(DropReason::FrameTooShort)?;
-        identifier = tag.identifier();
-        ethertype = tag.ethertype;
-        rest = behind;
-        tags += 1;
+        let _ = identifiers.try_push(tag.identifier());
+        (ethertype, rest) = (tag.ethertype, behind);
     }
     match expected {
-        Some(expected) if identifier != 0 && identifier != expected => Err(DropReason::OtherVlan),
+        Some(tags) if !tags.take(&identifiers) => Err(DropReason::OtherVlan),
         _ => Ok((ethertype, rest)),
     }
 }
@@ -321,7 +318,7 @@ mod tests {
         frame
     }
 
-    fn port(vlan: Option<u16>) -> PortTable {
+    fn port(vlan: Option<LinkTags>) -> PortTable {
         PortTable { mac: MAC, any_mac: false, vlan, mtu: 1500, addresses: Vec::new() }
     }
 
@@ -337,7 +334,7 @@ mod tests {
     #[test]
     fn the_common_packet_is_taken_the_short_way() {
         assert!(assert_same(&sound(), &port(None)));
-        assert!(!assert_same(&sound(), &port(Some(7))));
+        assert!(!assert_same(&sound(), &port(Some(LinkTags::single(7)))));
     }
 
     proptest! {

@@ -8,12 +8,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use conntrack::Timeouts;
 use maglev::{FlowHasher, Selector};
 
 use crate::quic::Router;
 use crate::vip::VipLookup;
 use crate::wire::ethernet::MacAddress;
+use crate::wire::{EtherType, EthernetHeader, LinkTags, VlanTag};
 
 /// One version of everything.
 #[derive(Debug)]
@@ -215,6 +217,9 @@ impl Backend {
     }
 }
 
+/// An Ethernet header with up to two tags.
+pub type LinkHeader = ArrayVec<u8, { EthernetHeader::LENGTH + 2 * VlanTag::LENGTH }>;
+
 /// The node's own side of a link.
 #[derive(Clone, Debug)]
 pub struct PortTable {
@@ -222,8 +227,8 @@ pub struct PortTable {
     pub mac: MacAddress,
     /// Frames to any unicast address are taken (`replay` without a `mac`).
     pub any_mac: bool,
-    /// The tag that packets carry here, if any.
-    pub vlan: Option<u16>,
+    /// The tags that packets carry here, if any.
+    pub vlan: Option<LinkTags>,
     /// Longest IP packet of the link, in bytes.
     pub mtu: u16,
     /// The node's addresses here, with their prefix lengths.
@@ -247,6 +252,17 @@ fn shares_prefix(own: IpAddr, length: u8, address: IpAddr) -> bool {
 }
 
 impl PortTable {
+    /// The link header of a frame that leaves here for `destination`, with the port's tags.
+    pub fn link_header(&self, destination: MacAddress, ethertype: EtherType) -> LinkHeader {
+        let mut header = LinkHeader::new();
+        let tail = LinkTags::write(self.vlan, ethertype);
+        for part in [&destination.0[..], &self.mac.0, &tail] {
+            // Has room for all three.
+            let _ = header.try_extend_from_slice(part);
+        }
+        header
+    }
+
     /// Whether `address` is the node's own on this link.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|(own, _)| *own == address)

@@ -92,7 +92,7 @@ drop_reasons! {
     OtherHostMac "other_host_mac" "The frame is addressed to another host's MAC address.";
     LinkBroadcast "link_broadcast" "An IP packet in a broadcast or multicast frame.";
     MulticastSourceMac "multicast_source_mac" "The frame's source MAC address is a group address.";
-    OtherVlan "other_vlan" "The frame carries a VLAN tag other than the port's.";
+    OtherVlan "other_vlan" "The frame carries VLAN tags other than the port's.";
     UnknownEthertype "unknown_ethertype" "Neither IPv4, IPv6 nor ARP.";
     BadArp "bad_arp" "A malformed ARP packet.";
     ForeignArp "foreign_arp" "An ARP request for an address that is not the node's.";

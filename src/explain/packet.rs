@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use dataplane::tables::PortTable;
 use dataplane::wire::{
     EtherType, EthernetHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress, TcpFlags, TcpHeader,
-    UdpHeader, VlanTag, checksum,
+    UdpHeader, checksum,
 };
 use zerocopy::IntoBytes;
 
@@ -97,11 +97,10 @@ impl Question {
                 }
             }
         }
-        let ethertype = if port.vlan.is_some() { EtherType::VLAN } else { version };
-        let ethernet = EthernetHeader { destination: port.mac, source: SENDER, ethertype };
-        let mut frame = ethernet.as_bytes().to_vec();
-        if let Some(identifier) = port.vlan {
-            frame.extend_from_slice(VlanTag::new(identifier, version).as_bytes());
+        // From the sender to the port: the addresses of a frame of the port's own, the other way.
+        let mut frame = port.link_header(SENDER, version).to_vec();
+        if let Some((ethernet, _)) = EthernetHeader::parse_mut(&mut frame) {
+            std::mem::swap(&mut ethernet.destination, &mut ethernet.source);
         }
         frame.extend_from_slice(&ip);
         frame.extend_from_slice(&segment);

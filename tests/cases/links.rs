@@ -1,14 +1,14 @@
-//! Links: tags, modes that rewrite the link header, several ports.
+//! Links: modes that rewrite the link header, several ports.
 
-use super::{CLIENT, Case, Expected, Out, PORT, Sent, VIP, WEB, WEB_VIP, config, padded, tagged};
-use crate::support::{arp, finish, tcp};
+use super::{CLIENT, Case, Expected, PORT, Sent, VIP, WEB, WEB_VIP, config, padded};
+use crate::support::{finish, tcp};
 
 fn syn() -> Vec<u8> {
     finish(tcp(CLIENT, VIP, 1000).syn(), &[])
 }
 
 /// The second link, tagged; its only neighbour is a backend.
-const TAGGED_PORT: &str = r#"[[port]]
+pub(super) const TAGGED_PORT: &str = r#"[[port]]
 name = "backends"
 device = "net_tap1,iface=weir1"
 mac = "02:00:00:00:00:02"
@@ -19,7 +19,7 @@ neighbors = [{ address = "198.18.0.5", mac = "02:00:00:00:20:05" }]
 "#;
 
 /// Pool `web` of one backend on a link.
-fn web_at(id: &str, address: &str, keys: &str) -> String {
+pub(super) fn web_at(id: &str, address: &str, keys: &str) -> String {
     WEB.replace("host-1", id).replace("10.0.0.1", address).replacen(
         "id = \"web\"\n",
         &format!("id = \"web\"\n{keys}\n"),
@@ -66,18 +66,6 @@ pub(super) fn cases() -> Vec<Case> {
             vec![Sent::dropped_at(syn(), "no_route", WEB_VIP, "web", Some("far-5"))],
         ),
         second_port(),
-        vlan(),
-        Case::web(
-            "priority-tag",
-            "A port without a tag of its own takes tagged frames, for the priority only (identifier 0, \
-             IEEE 802.1Q) or of any network, and writes none.",
-            vec![
-                Sent::web(tagged(&syn(), &[(0x8100, 0)])),
-                Sent::web(tagged(&syn(), &[(0x8100, 0xe000)])),
-                Sent::web(tagged(&syn(), &[(0x8100, 100)])),
-                Sent::web(tagged(&syn(), &[(0x88a8, 7), (0x8100, 100)])),
-            ],
-        ),
         any_mac(),
     ]
 }
@@ -101,36 +89,6 @@ fn second_port() -> Case {
                 "web",
                 Some("tagged-5"),
             ),
-        ],
-    );
-    case.outer.source = ([198, 18, 0, 2], 32);
-    case
-}
-
-fn vlan() -> Case {
-    let web = web_at("tagged-5", "198.18.0.5", "");
-    let to = |frame| Sent::new(frame, Expected::ipip(WEB_VIP, "web", "tagged-5"));
-    let ask = arp(1, [198, 18, 0, 5], [198, 18, 0, 2], [0xff; 6]);
-    let mut case = Case::new(
-        "vlan",
-        "A tagged port takes its own tag, also below a service tag (QinQ) and whatever the priority, \
-         and frames without one, but no other tag; it writes its own on the way out, and answers \
-         keep the tags of the question.",
-        config(&[TAGGED_PORT, &web]),
-        vec![
-            to(tagged(&syn(), &[(0x8100, 100)])),
-            to(tagged(&syn(), &[(0x8100, 0x6000 | 100)])),
-            to(tagged(&syn(), &[(0x88a8, 7), (0x8100, 100)])),
-            Sent::new(tagged(&ask, &[(0x8100, 100)]), Expected::of("reply", vec![Out::Arp])),
-            to(syn()),
-            to(tagged(&syn(), &[(0x8100, 0)])),
-            Sent::dropped(tagged(&syn(), &[(0x8100, 101)]), "other_vlan"),
-            Sent::dropped(tagged(&syn(), &[(0x8100, 100), (0x8100, 101)]), "other_vlan"),
-            Sent::dropped(
-                tagged(&syn(), &[(0x88a8, 1), (0x88a8, 2), (0x8100, 100)]),
-                "unknown_ethertype",
-            ),
-            Sent::dropped(tagged(&syn(), &[(0x8100, 100)])[..16].to_vec(), "frame_too_short"),
         ],
     );
     case.outer.source = ([198, 18, 0, 2], 32);

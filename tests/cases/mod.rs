@@ -18,6 +18,7 @@ mod judge_tunnel;
 mod links;
 mod ndp;
 mod neighbours;
+mod tags;
 mod tunnels;
 mod vips;
 
@@ -99,6 +100,8 @@ pub(crate) struct Outer {
     pub(crate) time_to_live: u8,
     /// GUE over IPv6 has a checksum.
     pub(crate) udp_checksum: bool,
+    /// The tags of the port's own, where it has some.
+    pub(crate) port_tags: Option<&'static [u8]>,
 }
 
 /// Where a backend is, for all cases.
@@ -106,8 +109,16 @@ pub(crate) struct Place {
     pub(crate) address: IpAddr,
     /// Link address of the way there.
     pub(crate) mac: [u8; 6],
-    pub(crate) vlan: Option<u16>,
+    /// Of its link.
+    pub(crate) tags: &'static [u8],
 }
+
+/// `vlan = 100`.
+pub(crate) const SINGLE_TAG: &[u8] = &[0x81, 0, 0, 100];
+/// The same in `outer_vlan = 200`.
+pub(crate) const DOUBLE_TAG: &[u8] = &[0x88, 0xa8, 0, 200, 0x81, 0, 0, 100];
+/// The same with `outer_vlan_protocol = "802.1q"`.
+pub(crate) const DOUBLED_TAG: &[u8] = &[0x81, 0, 0, 200, 0x81, 0, 0, 100];
 
 /// The place of a backend by its name.
 pub(crate) fn place(backend: &str) -> Place {
@@ -116,15 +127,20 @@ pub(crate) fn place(backend: &str) -> Place {
     let v6 = |c, d| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, c, d, 0, 0, 0, u16::from(number)));
     match backend.split('-').next().unwrap() {
         // Behind the gateway.
-        "host" => Place { address: v4(10, 0, 0), mac: GATEWAY_MAC, vlan: None },
-        "host6" => Place { address: v6(0xb, 0), mac: GATEWAY_MAC, vlan: None },
+        "host" => Place { address: v4(10, 0, 0), mac: GATEWAY_MAC, tags: &[] },
+        "host6" => Place { address: v6(0xb, 0), mac: GATEWAY_MAC, tags: &[] },
         // On the link, each with a link address of its own.
-        "near" => Place { address: v4(192, 0, 2), mac: [0x02, 0, 0, 0, 0x10, number], vlan: None },
-        "near6" => Place { address: v6(0, 1), mac: [0x02, 0, 0, 0, 0x11, number], vlan: None },
+        "near" => Place { address: v4(192, 0, 2), mac: [0x02, 0, 0, 0, 0x10, number], tags: &[] },
+        "near6" => Place { address: v6(0, 1), mac: [0x02, 0, 0, 0, 0x11, number], tags: &[] },
         // On the tagged link.
         "tagged" => {
-            Place { address: v4(198, 18, 0), mac: [0x02, 0, 0, 0, 0x20, number], vlan: Some(100) }
+            Place { address: v4(198, 18, 0), mac: [0x02, 0, 0, 0, 0x20, number], tags: SINGLE_TAG }
         }
+        // As near ones, on ports with tags.
+        "tagged6" => Place { tags: SINGLE_TAG, ..place(&format!("near6-{number}")) },
+        "double" => Place { tags: DOUBLE_TAG, ..place(&format!("near-{number}")) },
+        "double6" => Place { tags: DOUBLE_TAG, ..place(&format!("near6-{number}")) },
+        "doubled" => Place { tags: DOUBLED_TAG, ..place(&format!("near-{number}")) },
         other => panic!("no place for {other}"),
     }
 }
@@ -137,6 +153,7 @@ pub(crate) fn all() -> Vec<Case> {
         answers::cases(),
         vips::cases(),
         links::cases(),
+        tags::cases(),
         neighbours::cases(),
         drops::cases(),
         ipv6::cases(),
@@ -249,6 +266,7 @@ impl Case {
             dont_fragment: true,
             time_to_live: 64,
             udp_checksum: true,
+            port_tags: None,
         };
         Self { name, sentence, config, sent, reloads: Vec::new(), outer }
     }

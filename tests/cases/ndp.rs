@@ -25,7 +25,7 @@ fn group(target: [u8; 16]) -> ([u8; 16], [u8; 6]) {
 }
 
 /// A message of neighbour discovery, hop limit 255: `option` is type and link-layer address.
-fn message(
+pub(super) fn message(
     (kind, flags): (u8, u8),
     (source, destination, station): ([u8; 16], [u8; 16], [u8; 6]),
     target: [u8; 16],
@@ -44,7 +44,7 @@ fn message(
 }
 
 /// "Who has `target`?", from an address, to the target's group.
-fn ask(source: [u8; 16], target: [u8; 16]) -> Vec<u8> {
+pub(super) fn ask(source: [u8; 16], target: [u8; 16]) -> Vec<u8> {
     let (address, station) = group(target);
     message((135, 0), (source, address, station), target, Some((1, GATEWAY_MAC)))
 }

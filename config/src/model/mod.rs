@@ -18,6 +18,6 @@ pub use controller::{
 };
 pub use node::{
     Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, Exception,
-    ExceptionDriver, FewerQueues, Forwarding, Idle, Neighbor, Node, Pool, Port, Protocol,
-    QuicConfiguration, Scheduler, Timeouts, Vip, VipPort,
+    ExceptionDriver, FewerQueues, Forwarding, Idle, Neighbor, Node, OuterVlan, Pool, Port,
+    Protocol, QuicConfiguration, Scheduler, Timeouts, Vip, VipPort, VlanProtocol,
 };

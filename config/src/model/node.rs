@@ -83,6 +83,24 @@ pub enum FewerQueues {
     Use,
 }
 
+/// The outer one of two tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OuterVlan {
+    /// 1 to 4094.
+    pub identifier: u16,
+    /// What kind of tag it is.
+    pub protocol: VlanProtocol,
+}
+
+/// What kind of tag the outer one of two is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VlanProtocol {
+    /// A service tag, EtherType 0x88a8.
+    Ieee8021ad,
+    /// Like the inner one, EtherType 0x8100.
+    Ieee8021q,
+}
+
 /// One network port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
@@ -94,8 +112,10 @@ pub struct Port {
     pub mtu: u16,
     /// The address to use in place of the device's own; unicast.
     pub mac: Option<MacAddress>,
-    /// The 802.1Q tag to expect and to write, 1 to 4094.
+    /// The 802.1Q tag to expect and to write, 1 to 4094; inside `outer_vlan`, if that is there.
     pub vlan: Option<u16>,
+    /// The tag around it (QinQ); only where `vlan` is.
+    pub outer_vlan: Option<OuterVlan>,
     /// The node's own addresses here, each with the prefix that is on-link; at least one.
     pub addresses: Vec<IpNet>,
     /// Next hops for what is not on-link; each is on-link itself.

@@ -54,6 +54,8 @@ pub(crate) static PORT: Section = Section {
         &port::RX_DESCRIPTORS,
         &port::TX_DESCRIPTORS,
         &port::MBUFS,
+        &port::OUTER_VLAN,
+        &port::OUTER_VLAN_PROTOCOL,
         &port::EXCEPTION,
         &port::EXCEPTION_DRIVER,
     ],
@@ -219,6 +221,13 @@ pub(crate) mod port {
     pub(crate) static MAC: Key =
         key("mac", super::MAC, Fallback::Words("the device's own")).rule("unicast");
     pub(crate) static VLAN: Key = integer("vlan", 1, 4094, Fallback::Words("untagged"));
+    pub(crate) static OUTER_VLAN: Key =
+        integer("outer_vlan", 1, 4094, NONE).rule("with `vlan` only");
+    pub(crate) static OUTER_VLAN_PROTOCOL: Key = key(
+        "outer_vlan_protocol",
+        Kind::Choice { now: &["802.1ad", "802.1q"], later: &[] },
+        Fallback::Text("802.1ad"),
+    );
     pub(crate) static RX_DESCRIPTORS: Key =
         integer("rx_descriptors", 64, 4096, DESCRIPTORS).rule("a power of two");
     pub(crate) static TX_DESCRIPTORS: Key =

@@ -2,7 +2,7 @@
 
 use super::address::{not_a_host_of, not_unicast};
 use crate::MacAddress;
-use crate::model::{Exception, ExceptionDriver, Neighbor, Port};
+use crate::model::{Exception, ExceptionDriver, Neighbor, OuterVlan, Port, VlanProtocol};
 use crate::reader::Reader;
 use crate::report::Reported;
 use crate::schema::Key;
@@ -31,6 +31,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
         other => other,
     };
     let vlan = reader.optional_integer(&keys::VLAN);
+    let outer_vlan = read_outer_vlan(&mut reader);
     let exception = read_exception(&mut reader);
     let rx_descriptors = read_descriptors(&mut reader, &keys::RX_DESCRIPTORS);
     let tx_descriptors = read_descriptors(&mut reader, &keys::TX_DESCRIPTORS);
@@ -56,6 +57,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
         mtu: mtu?,
         mac: mac?,
         vlan: vlan?,
+        outer_vlan: outer_vlan?,
         addresses,
         gateways: gateways?,
         neighbors: neighbors?,
@@ -72,6 +74,23 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
         mbufs_line: reader.line_of(&keys::MBUFS),
         address_lines,
     })
+}
+
+fn read_outer_vlan(reader: &mut Reader<'_, '_>) -> Result<Option<OuterVlan>, Reported> {
+    let meanings = [("802.1ad", VlanProtocol::Ieee8021ad), ("802.1q", VlanProtocol::Ieee8021q)];
+    let protocol = reader.choice(&keys::OUTER_VLAN_PROTOCOL, &meanings);
+    let Some(identifier) = reader.optional_integer(&keys::OUTER_VLAN)? else {
+        if reader.is_present(&keys::OUTER_VLAN_PROTOCOL) {
+            let message = "outer_vlan_protocol has no effect without outer_vlan";
+            reader.warning(&keys::OUTER_VLAN_PROTOCOL, message);
+        }
+        return protocol.map(|_| None);
+    };
+    if !reader.is_present(&keys::VLAN) {
+        let expected = "vlan, too: the tag inside; a port with one tag has it in vlan";
+        return Err(reader.fault(&keys::OUTER_VLAN, "has no tag to go around", expected));
+    }
+    Ok(Some(OuterVlan { identifier, protocol: protocol? }))
 }
 
 /// The longest name of an interface in Linux: IFNAMSIZ, less its NUL.

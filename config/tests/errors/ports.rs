@@ -151,6 +151,18 @@ fn mtu_vlan_and_mac_stay_in_their_ranges() {
     );
     check(
         "name = \"uplink\"",
+        "name = \"uplink\"\nouter_vlan = 200",
+        "weir.toml:11: port \"uplink\": outer_vlan = 200 has no tag to go around (expected vlan, \
+         too: the tag inside; a port with one tag has it in vlan)",
+    );
+    check(
+        "name = \"uplink\"",
+        "name = \"uplink\"\nvlan = 100\nouter_vlan = 200\nouter_vlan_protocol = \"802.1x\"",
+        "weir.toml:13: port \"uplink\": outer_vlan_protocol = \"802.1x\" is not known (expected \
+         \"802.1ad\" or \"802.1q\")",
+    );
+    check(
+        "name = \"uplink\"",
         "name = \"uplink\"\nmac = \"ff:ff:ff:ff:ff:ff\"",
         "weir.toml:11: port \"uplink\": mac = \"ff:ff:ff:ff:ff:ff\" is not a unicast address \
          (expected the address of one station: first byte even, not all zeros)",

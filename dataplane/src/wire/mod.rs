@@ -47,7 +47,7 @@ pub use ndp::{NeighbourMessage, NeighbourPacket};
 pub use protocol::IpProtocol;
 pub use tcp::{TcpFlags, TcpHeader};
 pub use udp::UdpHeader;
-pub use vlan::VlanTag;
+pub use vlan::{LinkTags, VlanTag};
 
 #[cfg(test)]
 mod differential;

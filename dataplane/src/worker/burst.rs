@@ -15,6 +15,7 @@ use crate::parse::{Parsed, parse_any, parse_common};
 use crate::port::{BURST, Burst, Port};
 use crate::select::{Selection, Selector, Tally};
 use crate::tables::{BackendState, NO_ROUTE, PortTable, Tables};
+use crate::tags;
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 
 /// One packet on its way through the stages.
@@ -221,8 +222,7 @@ impl<P: Port> Core<P> {
         match answer::reset(&mut packet, &work.parsed, port, &mut self.limits, now_ms) {
             Ok(()) => {
                 self.counters.resets.add(1);
-                self.queue(packet, port_index);
-                Verdict::Reply
+                self.send_answer(packet, &work.parsed, port_index, port)
             }
             Err(reason) => Verdict::Drop(reason),
         }
@@ -241,10 +241,7 @@ impl<P: Port> Core<P> {
             return Verdict::Drop(DropReason::BadIcmp);
         };
         match answer::echo(&mut packet, &work.parsed, port, &mut self.limits, now_ms) {
-            Ok(()) => {
-                self.queue(packet, port_index);
-                Verdict::Reply
-            }
+            Ok(()) => self.send_answer(packet, &work.parsed, port_index, port),
             // What the node does not answer itself may be an answer to its kernel.
             Err(DropReason::IcmpUnsupported) => {
                 self.icmp_for_the_kernel(packet, &work.parsed, port_index, tables, now_ms)
@@ -278,13 +275,31 @@ impl<P: Port> Core<P> {
             _ => answer::arp(&mut packet, parsed, tables, port_index, limits, now_ms, seen),
         };
         match answer {
-            LinkAnswer::Reply => {
-                self.queue(packet, port_index);
-                Verdict::Reply
-            }
+            LinkAnswer::Reply => match tables.ports.get(usize::from(port_index)) {
+                Some(port) => self.send_answer(packet, parsed, port_index, port),
+                None => Verdict::Drop(DropReason::NoRoute),
+            },
             LinkAnswer::Noted => self.copy_to_kernel(packet, parsed, port_index, tables, now_ms),
             LinkAnswer::Drop(reason) => Verdict::Drop(reason),
         }
+    }
+
+    /// Sends an answer that was made in the buffer of its question, with the port's tags in place
+    /// of those that came. A port without tags of its own answers with those of the question.
+    #[cold]
+    pub(super) fn send_answer(
+        &mut self,
+        mut packet: P::Buffer,
+        asked: &Parsed,
+        port_index: u8,
+        port: &PortTable,
+    ) -> Verdict {
+        let link_length = usize::from(asked.link_length);
+        if port.vlan.is_some() && !tags::replace(&mut packet, link_length, port.vlan) {
+            return Verdict::Drop(DropReason::NoHeadroom);
+        }
+        self.queue(packet, port_index);
+        Verdict::Reply
     }
 
     /// Sends a frame of the node's own.

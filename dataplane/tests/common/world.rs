@@ -12,7 +12,7 @@ use dataplane::tables::{
     Affinity, Backend, BackendState, Encapsulation, Forwarding, Pool, PortTable, Tables, Vip,
 };
 use dataplane::vip::{VipLookup, VipMatch, VipPorts, VipProtocol};
-use dataplane::wire::MacAddress;
+use dataplane::wire::{LinkTags, MacAddress};
 use maglev::{FlowHasher, Maglev, Member, Selector};
 
 /// The node's side of both links.
@@ -253,5 +253,5 @@ fn ports() -> Vec<PortTable> {
     };
     let mut untagged = port(NODE, None);
     untagged.addresses.push((IpAddr::V6(NODE6), 64));
-    vec![untagged, port(NODE_TAGGED, Some(VLAN))]
+    vec![untagged, port(NODE_TAGGED, Some(LinkTags::single(VLAN)))]
 }
