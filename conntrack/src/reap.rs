@@ -9,6 +9,8 @@ use crate::table::Table;
 
 /// Ticks in which the whole table is visited once.
 pub const TICKS_A_TURN: u32 = 256;
+/// The longest tick, and the shortest, in milliseconds: a turn of 25.6 s, and of 2.56 s.
+const TICKS: (u32, u32) = (100, 10);
 
 /// What one call of the reaper did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,21 @@ impl Reaper {
         Reaper { tick: tick.max(1), slice: slice.max(1), last: now, owed: 0 }
     }
 
+    /// The tick, in milliseconds, for flows that may be idle for `shortest_idle` milliseconds: a
+    /// turn takes no longer than that, within bounds. Entries that are over fill as many slots
+    /// as come in a turn; of many one-shot flows that is what counts.
+    pub fn tick_for(shortest_idle: u32) -> u32 {
+        let (longest, shortest) = TICKS;
+        (shortest_idle / TICKS_A_TURN).clamp(shortest, longest)
+    }
+
+    /// From now on a tick lasts `tick` milliseconds (at least 1); slots that are owed stay so.
+    pub fn set_tick(&mut self, tick: u32) {
+        let slots = self.owed / self.turn();
+        self.tick = tick.max(1);
+        self.owed = slots * self.turn();
+    }
+
     /// How many slots of a table with `span` slots are to be visited now. What exceeds the
     /// slice stays owed, up to one turn.
     #[inline]
@@ -159,6 +176,26 @@ mod tests {
             }
         }
         assert_eq!(visited, span, "one turn in 256 ticks, across the wrap of the clock");
+    }
+
+    #[test]
+    fn the_shortest_idle_time_sets_the_pace_within_bounds() {
+        let ticks = [0, 2_000, 5_000, 20_000, 30_000, 300_000].map(Reaper::tick_for);
+        assert_eq!(ticks, [10, 10, 19, 78, 100, 100]);
+    }
+
+    #[test]
+    fn another_tick_keeps_what_is_owed() {
+        let span = 256 * 50;
+        let mut reaper = Reaper::new(100, 20, 0);
+        assert_eq!(reaper.due(100, span), 20);
+        reaper.set_tick(10);
+        assert_eq!(
+            [reaper.due(100, span), reaper.due(100, span), reaper.due(100, span)],
+            [20, 10, 0]
+        );
+        let rest: usize = (101..=110).map(|now| reaper.due(now, span)).sum();
+        assert_eq!(rest, 50, "a tick of ten milliseconds");
     }
 
     #[test]

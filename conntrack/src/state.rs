@@ -144,6 +144,11 @@ impl Timeouts {
         self.milliseconds[state as usize]
     }
 
+    /// The shortest of them, milliseconds.
+    pub fn shortest(&self) -> u32 {
+        self.milliseconds.iter().copied().min().unwrap_or(0)
+    }
+
     /// The same timeouts with one of them changed. An entry is gone once it was idle for
     /// `milliseconds`; 0 keeps no entry in that state. Below 2^31 (24 days).
     #[must_use]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use conntrack::Timeouts;
+use conntrack::{Reaper, Timeouts};
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
 use dataplane::neighbour::{Neighbours, NextHop};
 use dataplane::quic::ConfigurationError;
@@ -188,8 +188,11 @@ impl Assembler {
         }
         next_hops.sort_unstable();
         next_hops.dedup();
+        let idle_times = snapshots.iter().flat_map(|snapshot| &snapshot.vips);
+        let shortest_idle = idle_times.map(|vip| vip.timeouts.shortest()).min();
         let tables = Tables {
             generation: self.generation,
+            reaper_tick_ms: Reaper::tick_for(shortest_idle.unwrap_or(u32::MAX)),
             steered: vips.iter().any(|vip| vip.affinity == Affinity::Quic),
             lookup: Arc::new(lookup),
             vips: vips.into(),

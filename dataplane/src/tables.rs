@@ -34,6 +34,9 @@ pub struct Tables {
     pub ports: Arc<[PortTable]>,
     /// A VIP has [`Affinity::Quic`]: packets are asked what they say themselves.
     pub steered: bool,
+    /// How often a worker goes through 1/256 of its flows for those that are over, in
+    /// milliseconds.
+    pub reaper_tick_ms: u32,
 }
 
 /// What the path needs to know of a VIP.

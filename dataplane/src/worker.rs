@@ -36,8 +36,6 @@ use crate::verdict::Outcome;
 use burst::Work;
 use show::Show;
 
-/// A tick of the reaper, in milliseconds: the whole table is visited in 256 ticks (25.6 s).
-const REAPER_TICK_MS: u32 = 100;
 /// Slots the reaper visits at most between two bursts.
 const REAPER_SLICE: usize = 64;
 /// Commands taken between two bursts.
@@ -212,6 +210,9 @@ impl<P: Port> Core<P> {
         if tables.generation != self.generation {
             self.generation = tables.generation;
             self.counters.tables_generation.set(tables.generation);
+            if let Some(reaper) = &mut self.reaper {
+                reaper.set_tick(tables.reaper_tick_ms);
+            }
         }
         let mut received = 0;
         if !self.exceptions.is_empty() {
@@ -246,8 +247,8 @@ impl<P: Port> Core<P> {
     }
 
     fn reap(&mut self, tables: &Tables, now_ms: u32) {
-        let reaper =
-            self.reaper.get_or_insert_with(|| Reaper::new(REAPER_TICK_MS, REAPER_SLICE, now_ms));
+        let tick = tables.reaper_tick_ms;
+        let reaper = self.reaper.get_or_insert_with(|| Reaper::new(tick, REAPER_SLICE, now_ms));
         let counters = &self.counters;
         let limit = |entry: &conntrack::Entry| select::idle_limit(tables, entry);
         let reaped = reaper.run(&mut self.conntrack, now_ms, limit, |removed| {

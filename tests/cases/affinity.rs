@@ -1,6 +1,6 @@
 //! What a client is known by other than its 5-tuple.
 
-use super::{CLIENT, Case, Expected, PORT, Sent};
+use super::{CLIENT, Case, Expected, PORT, PORT6, Sent, VIP6, ipv6};
 use crate::support::udp;
 
 /// A server that takes new flows, one that has only those that name it, one that drains. The
@@ -52,7 +52,51 @@ pool = "h3"
 affinity = "quic"
 "#;
 
-const VIP: ([u8; 4], u16) = ([203, 0, 113, 1], 443);
+/// What differs between the cases of one version of IP and of the other.
+struct Family {
+    v6: bool,
+    port: &'static str,
+    /// The VIP's address in a configuration.
+    vip: &'static str,
+    quic_vip: &'static str,
+    udp_vip: &'static str,
+}
+
+const V4: Family = Family {
+    v6: false,
+    port: PORT,
+    vip: "203.0.113.1",
+    quic_vip: "203.0.113.1:443/udp",
+    udp_vip: "203.0.113.1:80/udp",
+};
+const V6: Family = Family {
+    v6: true,
+    port: PORT6,
+    vip: "2001:db8:cafe::1",
+    quic_vip: "[2001:db8:cafe::1]:443/udp",
+    udp_vip: "[2001:db8:cafe::1]:80/udp",
+};
+
+impl Family {
+    /// A datagram from client `number` and its port to a port of the VIP.
+    fn udp(&self, (number, from): (u8, u16), to: u16, payload: &[u8]) -> Vec<u8> {
+        if !self.v6 {
+            let [a, b, c, _] = CLIENT.0;
+            return udp(([a, b, c, number], from), (super::VIP.0, to), payload);
+        }
+        let mut client = super::CLIENT6.0;
+        client[15] = number;
+        ipv6::udp((client, from), (VIP6.0, to), payload)
+    }
+
+    /// This part of a configuration, with the VIP's address.
+    fn part(&self, text: &str) -> String {
+        text.replace(V4.vip, self.vip)
+    }
+}
+
+/// The client that most packets come from.
+const FIRST: (u8, u16) = (7, 40_000);
 /// Of `host-1`: in plain text, and in one pass.
 const PLAIN_1: &[u8] = &[0x07, 0xc4, 0x60, 0x5e, 0x45, 0x04, 0xcc, 0x4f];
 const SINGLE_1: &[u8] = &[
@@ -75,22 +119,27 @@ fn long(id: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![quic(), source()]
+    vec![
+        quic("quic-connection-id", &V4),
+        quic("ipv6-quic-connection-id", &V6),
+        source("source-affinity", &V4, [(8, "host-2"), (9, "host-1")]),
+        source("ipv6-source-affinity", &V6, [(8, "host-2"), (10, "host-1")]),
+    ]
 }
 
-fn quic() -> Case {
-    let vip = "203.0.113.1:443/udp";
+fn quic(name: &'static str, family: &Family) -> Case {
     let to = |host, from, payload: Vec<u8>| {
-        Sent::new(udp(from, VIP, &payload), Expected::ipip(vip, "h3", host))
+        let expected = Expected::ipip(family.quic_vip, "h3", host);
+        Sent::new(family.udp(from, 443, &payload), expected)
     };
-    let elsewhere = ([198, 51, 100, 99], 50_000);
-    let other = ([198, 51, 100, 8], 40_000);
+    let elsewhere = (99, 50_000);
+    let other = (8, 40_000);
     let made_up: &[u8] = &[0x83, 0x94, 0xc8, 0xf0, 0x3e, 0x51, 0x57, 0x08];
     let sent = vec![
         // A connection begins: the table says host-1, and the server's id names it.
-        to("host-1", CLIENT, long(made_up)),
-        to("host-1", CLIENT, long(PLAIN_1)),
-        to("host-1", CLIENT, short(PLAIN_1)),
+        to("host-1", FIRST, long(made_up)),
+        to("host-1", FIRST, long(PLAIN_1)),
+        to("host-1", FIRST, short(PLAIN_1)),
         // It goes on from elsewhere.
         to("host-1", elsewhere, short(PLAIN_1)),
         // Ids of the other configurations; the id wins over the 5-tuple's entry.
@@ -103,36 +152,36 @@ fn quic() -> Case {
         // A server that drains keeps its connections.
         to("host-3", other, short(PLAIN_3)),
         // Unroutable by its number, a server nobody is, a length that is not true, cut short.
-        to("host-1", ([198, 51, 100, 11], 1), short(&[0xe7, 0, 0, 2, 1, 2, 3, 4])),
-        to("host-1", ([198, 51, 100, 12], 1), short(&[0x07, 0, 0, 9, 1, 2, 3, 4])),
-        to("host-1", ([198, 51, 100, 13], 1), long(&[0x06, 0, 0, 2, 1, 2, 3, 4])),
-        to("host-1", ([198, 51, 100, 14], 1), long(&FOUR_2[..15])),
-        to("host-1", ([198, 51, 100, 15], 1), vec![0xc0, 0, 0, 0, 1, 8, 0x07]),
+        to("host-1", (11, 1), short(&[0xe7, 0, 0, 2, 1, 2, 3, 4])),
+        to("host-1", (12, 1), short(&[0x07, 0, 0, 9, 1, 2, 3, 4])),
+        to("host-1", (13, 1), long(&[0x06, 0, 0, 2, 1, 2, 3, 4])),
+        to("host-1", (14, 1), long(&FOUR_2[..15])),
+        to("host-1", (15, 1), vec![0xc0, 0, 0, 0, 1, 8, 0x07]),
     ];
     Case::new(
-        "quic-connection-id",
+        name,
         "A QUIC packet goes where the server id in its connection id says, from whatever address \
          it comes, encrypted or not; what names no server goes by its 5-tuple.",
-        super::config(&[PORT, POOL]),
+        super::config(&[family.port, &family.part(POOL)]),
         sent,
     )
 }
 
-fn source() -> Case {
+fn source(name: &'static str, family: &Family, clients: [(u8, &'static str); 2]) -> Case {
     let pool = super::flows::web_of(&[("host-1", ""), ("host-2", "")])
         .replace("protocol = \"tcp\"", "protocol = \"udp\"\naffinity = \"source\"");
-    let to = |host, last, port| {
-        let frame = udp(([198, 51, 100, last], port), super::VIP, b"question");
-        Sent::new(frame, Expected::ipip("203.0.113.1:80/udp", "web", host))
+    let to = |host, number, port| {
+        let frame = family.udp((number, port), 80, b"question");
+        Sent::new(frame, Expected::ipip(family.udp_vip, "web", host))
     };
-    let sent = [(8, "host-2"), (9, "host-1")]
+    let sent = clients
         .into_iter()
-        .flat_map(|(last, host)| (40_000..40_006).map(move |port| to(host, last, port)))
+        .flat_map(|(number, host)| (40_000..40_006).map(move |port| to(host, number, port)))
         .collect();
     Case::new(
-        "source-affinity",
+        name,
         "All flows of a source address go to one backend.",
-        super::config(&[PORT, &pool]),
+        super::config(&[family.port, &family.part(&pool)]),
         sent,
     )
 }

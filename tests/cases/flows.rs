@@ -1,7 +1,10 @@
 //! Flows: TCP from its SYN to its end, UDP, and what the packets look like on the way out.
 
+use std::net::IpAddr;
+
 use super::{
-    CLIENT, Case, Expected, Out, PORT, Sent, VIP, WEB, WEB_VIP, header, ipv4, padded, syn_under,
+    CLIENT, CLIENT6, Case, Expected, Out, PORT, PORT6, Sent, VIP, VIP6, WEB, WEB_VIP, header, ipv4,
+    ipv6, padded, syn_under,
 };
 use crate::support::{finish, tcp, udp};
 
@@ -73,6 +76,13 @@ pub(super) fn cases() -> Vec<Case> {
             super::config(&[PORT, &WEB.replace("\"tcp\"", "\"udp\"")]),
             udp_packets(),
         ),
+        idle_time("udp-idle-time", PORT, VIP.0.into(), |port| {
+            (udp(CLIENT, (VIP.0, port), b"question"), "203.0.113.1:53/udp", "203.0.113.1:80/udp")
+        }),
+        idle_time("ipv6-udp-idle-time", PORT6, VIP6.0.into(), |port| {
+            let frame = ipv6::udp(CLIENT6, (VIP6.0, port), b"question");
+            (frame, "[2001:db8:cafe::1]:53/udp", "[2001:db8:cafe::1]:80/udp")
+        }),
         Case::web(
             "tcp-wrong-checksum",
             "A wrong TCP checksum is not the balancer's business: forwarded as it is.",
@@ -220,6 +230,50 @@ fn udp_packets() -> Vec<Sent> {
         to(udp(CLIENT, VIP, &[])),
         to(padded(udp(CLIENT, VIP, b"x"))),
     ]
+}
+
+/// One VIP with a short idle time, one with the default: a frame to a port, and their names.
+fn idle_time(
+    name: &'static str,
+    port: &str,
+    vip: IpAddr,
+    frame: fn(u16) -> (Vec<u8>, &'static str, &'static str),
+) -> Case {
+    let pool = |backends: &[(&str, &str)]| {
+        let text = web_of(backends).replace("\"tcp\"", "\"udp\"");
+        let text = text.replace("203.0.113.1", &vip.to_string());
+        let (_, web) = text.split_once("[[vip]]").unwrap();
+        let dns = web.replace("port = 80", "port = 53\nudp_idle_seconds = 2");
+        format!("{text}\n[[vip]]{dns}")
+    };
+    let dns = |host| {
+        let (frame, vip, _) = frame(53);
+        Sent::new(frame, Expected::ipip(vip, "web", host))
+    };
+    let other = |host| {
+        let (frame, _, vip) = frame(80);
+        Sent::new(frame, Expected::ipip(vip, "web", host))
+    };
+    let sent = vec![
+        dns("host-1"),
+        other("host-1").at(10),
+        // From here on host-1 drains and host-2 has all slots. Each packet begins the time anew.
+        dns("host-1").at(1_900),
+        dns("host-1").at(3_800),
+        dns("host-2").at(5_900),
+        dns("host-2").at(5_910),
+        other("host-1").at(59_000),
+        other("host-2").at(119_100),
+    ];
+    let after = pool(&[("host-1", "state = \"drain\""), ("host-2", "")]);
+    Case::new(
+        name,
+        "A flow of datagrams is forgotten when it was idle for as long as its VIP says: two \
+         seconds here, a minute by default. What comes then is a new flow.",
+        super::config(&[port, &pool(&[("host-1", "")])]),
+        sent,
+    )
+    .reload(2, &[port, &after])
 }
 
 fn dscp_and_ecn() -> Vec<Sent> {

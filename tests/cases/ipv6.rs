@@ -56,6 +56,20 @@ pub(super) fn datagram(payload: &[u8]) -> Vec<u8> {
     bytes.split_off(40)
 }
 
+/// A UDP datagram in its frame.
+pub(super) fn udp(
+    source: ([u8; 16], u16),
+    destination: ([u8; 16], u16),
+    payload: &[u8],
+) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(GATEWAY_MAC, NODE_MAC)
+        .ipv6(source.0, destination.0, 64)
+        .udp(source.1, destination.1);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, payload).unwrap();
+    frame
+}
+
 /// An ICMPv6 message to an address, without its IP header.
 pub(super) fn icmp(
     source: [u8; 16],

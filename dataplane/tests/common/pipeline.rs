@@ -305,6 +305,7 @@ fn copy(tables: &Tables, generation: u64) -> Tables {
         backends: tables.backends.clone(),
         ports: Arc::clone(&tables.ports),
         steered: tables.steered,
+        reaper_tick_ms: tables.reaper_tick_ms,
     }
 }
 
