@@ -32,6 +32,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("exception_rate_limited", "thousands of packets: dataplane/tests/exception.rs"),
     ("exception_too_big", "a replay's interface takes all: dataplane/tests/exception.rs"),
     ("exception_full", "a replay's kernel takes all: dataplane/tests/exception.rs"),
+    ("handoff_full", "a replay has one worker: dataplane/src/handoff.rs"),
     ("no_headroom", "a capture's packets have room: forward tests"),
     ("neighbour_unresolved", "happens between packets: case unresolved-neighbour"),
     ("transmit_full", "a replay's port takes all: dataplane/tests/no_allocation.rs"),
