@@ -50,6 +50,8 @@ usage: scripts/lab.sh COMMAND NAME ...
       --queues N                queue pairs of the node's port, 1 to 8      (1)
       --mtu BYTES               MTU of the segment; the client's is 1500    (1600)
                                 and its route to the VIPs leaves room for the outer header
+      --vlan N                  the node's cable is tagged: 802.1Q          (untagged)
+      --outer-vlan N            with an 802.1ad tag around it: QinQ         (none)
       --rate RATE               speed of a download of /slow                (256k)
       --file-mib N              size of that file                           (64)
       --nodes N                 1 to 3; several are behind a router         (1)
@@ -87,7 +89,8 @@ select_lab() {
     STATE=$LABS/$LAB
 }
 
-SETTINGS=(MODE FAMILIES BACKEND_FAMILY PORT BACKENDS QUEUES MTU RATE FILE_MIB NODES CONTROLLERS)
+SETTINGS=(MODE FAMILIES BACKEND_FAMILY PORT BACKENDS QUEUES MTU RATE FILE_MIB NODES CONTROLLERS VLAN
+    OUTER_VLAN)
 
 # Makes the lab's settings variables again.
 load_lab() {
@@ -105,7 +108,7 @@ number_between() {
 
 read_settings() {
     MODE=ipip PORT=net_tap BACKENDS=3 QUEUES=1 MTU=1600 RATE=256k FILE_MIB=64
-    NODES=1 CONTROLLERS=0 FAMILIES=4 BACKEND_FAMILY=4
+    NODES=1 CONTROLLERS=0 FAMILIES=4 BACKEND_FAMILY=4 VLAN=0 OUTER_VLAN=0
     while (($#)); do
         (($# >= 2)) || usage
         case $1 in
@@ -116,6 +119,8 @@ read_settings() {
         --port) PORT=$2 ;;
         --queues) QUEUES=$2 ;;
         --mtu) MTU=$2 ;;
+        --vlan) VLAN=$2 ;;
+        --outer-vlan) OUTER_VLAN=$2 ;;
         --rate) RATE=$2 ;;
         --file-mib) FILE_MIB=$2 ;;
         --nodes) NODES=$2 ;;
@@ -134,6 +139,9 @@ read_settings() {
     [[ $PORT != net_af_xdp || $QUEUES == 1 ]] ||
         die "net_af_xdp has one queue on a veth: the driver counts combined channels only, a veth has none"
     number_between 1500 9000 "$MTU"
+    number_between 0 4094 "$VLAN"
+    number_between 0 4094 "$OUTER_VLAN"
+    ((OUTER_VLAN == 0 || VLAN > 0)) || die "--outer-vlan is around --vlan: give both"
     number_between 1 4096 "$FILE_MIB"
     number_between 1 3 "$NODES"
     [[ $FAMILIES == 4 || $NODES == 1 ]] || die "--families 46 has one node: the router speaks IPv4"

@@ -168,6 +168,7 @@ make_node() {
     make_namespace "$host"
     # shellcheck disable=SC2153  # a setting, from lab.sh
     connect "$host" uplink0 $((1 + $1)) "$MTU" "$QUEUES"
+    ((VLAN == 0)) || tag_cable "to-$host"
     case $PORT in
     net_tap)
         # The tap device appears when the DPDK process starts; attach_tap puts it in here.
@@ -177,6 +178,20 @@ make_node() {
         ;;
     kernel) ip_on "$host" address add "$(node_address "$1")/24" dev uplink0 ;;
     esac
+}
+
+# tag_cable DEVICE: this port of the switch is tagged; see tags.c.
+tag_cable() {
+    local object=$STATE/tags.o flags=("-DVLAN=$VLAN")
+    ((OUTER_VLAN == 0)) || flags+=("-DOUTER_VLAN=$OUTER_VLAN" -DOUTER_PROTOCOL=0x88a8)
+    # Among the kernel's headers those of the machine are found beside the others.
+    clang -O2 -Wall -Wextra -target bpf -idirafter "/usr/include/$(cc -dumpmachine)" "${flags[@]}" \
+        -c "$REPOSITORY/scripts/lab/tags.c" -o "$object"
+    on switch tc qdisc add dev "$1" clsact
+    local direction
+    for direction in egress ingress; do
+        on switch tc filter add dev "$1" "$direction" bpf direct-action obj "$object" sec "$direction"
+    done
 }
 
 make_backend() {

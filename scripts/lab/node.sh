@@ -77,6 +77,12 @@ pool_address() {
     if [[ $BACKEND_FAMILY == 6 ]]; then address6 $((10 + $1)); else backend_address "$1"; fi
 }
 
+# The port's tags.
+tag_lines() {
+    ((VLAN == 0)) || printf '\nvlan = %d' "$VLAN"
+    ((OUTER_VLAN == 0)) || printf '\nouter_vlan = %d' "$OUTER_VLAN"
+}
+
 gateway_line() { ((NODES == 1)) || printf '\ngateways = ["%s"]' "$ROUTER_ADDRESS"; }
 
 print_config() {
@@ -121,7 +127,7 @@ file_prefix = "weir-$LAB-$number"
 name = "uplink"
 device = "$(device_string)"
 mtu = $(port_mtu)
-addresses = ["$(node_address "$number")/24"$(node_address6)]$(gateway_line)
+addresses = ["$(node_address "$number")/24"$(node_address6)]$(gateway_line)$(tag_lines)
 
 [conntrack]
 flows = $flows

@@ -14,5 +14,6 @@ mod plane;
 mod ports;
 mod quic;
 mod starting;
+mod tags;
 mod traffic;
 mod tunnel;
