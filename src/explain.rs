@@ -20,6 +20,7 @@ use dataplane::neighbour::NeighbourState;
 use dataplane::parse::{Kind, Parsed, parse};
 use dataplane::port::memory::MemoryPort;
 use dataplane::quic::Route;
+use dataplane::second_chance::second;
 use dataplane::select::{route, table_hash};
 use dataplane::tables::{Affinity, BackendState, Forwarding, Tables};
 use dataplane::verdict::{DropReason, Verdict};
@@ -241,6 +242,15 @@ fn choice(parsed: &Parsed, tables: &Tables, vip: u32, bench: &Bench, story: &mut
         "backend",
         format!("{} at {}, weight {}{share}", entry.id, entry.address, entry.weight),
     );
+    if let Some((previous, address)) = second(tables, vip, index, parsed)
+        && let Some((_, id)) = bench.node.assembler().backend_name(previous)
+    {
+        story.more(format!(
+            "{id} at {address} had the slot before, and is named in the GUE header: a flow that {} \
+             does not know is passed on to it",
+            entry.id
+        ));
+    }
     let others = snapshot.backends.iter().filter(|backend| !backend.is_eligible());
     let out: Vec<String> = others.map(ineligible).collect();
     if !out.is_empty() {
@@ -298,6 +308,9 @@ fn next_hop(entry: &BackendEntry, tables: &Tables, index: u32, bench: &Bench, st
             Forwarding::Ipip => format!("ipip: an outer {version} header is put in front"),
             Forwarding::Gre => format!("gre: an outer {version} and a GRE header are put in front"),
             Forwarding::Gue => format!("gue: an outer {version} and a UDP header are put in front"),
+            Forwarding::GueWithHeader => format!(
+                "gue, variant 0: an outer {version}, a UDP and a GUE header are put in front"
+            ),
             Forwarding::L2dsr => "l2dsr: only the link header is rewritten".to_owned(),
         };
         story.more(format!("{mode}; IP packets of up to {} bytes fit", backend.inner_mtu));

@@ -12,8 +12,11 @@ use std::path::Path;
 use conntrack::Table;
 use control::node::{Node, PortFacts};
 use dataplane::buffer::{Buffer, Frame};
+use dataplane::parse::parse;
 use dataplane::port::capture::{CaptureReader, CaptureWriter};
 use dataplane::port::memory::MemoryPort;
+use dataplane::second_chance::second;
+use dataplane::tables::Forwarding;
 use dataplane::verdict::{NO_BACKEND, NO_VIP, Outcome, Verdict};
 use dataplane::wire::MacAddress;
 use dataplane::worker::{Worker, WorkerOptions};
@@ -75,7 +78,26 @@ impl Bench {
             };
             self.node.pools().find(bound).map(|pool| pool.pool_id.clone())
         });
-        Names { vip: vip.map(str::to_owned), pool, backend: backend.map(|(_, id)| id.to_owned()) }
+        Names {
+            vip: vip.map(str::to_owned),
+            pool,
+            backend: backend.map(|(_, id)| id.to_owned()),
+            second: None,
+        }
+    }
+
+    /// The backend that a packet names beside the one that it goes to, by the tables in force.
+    fn second(&self, frame: &[u8], outcome: Outcome) -> Option<String> {
+        let tables = self.node.tables();
+        let backend = tables.backend(outcome.backend)?;
+        if outcome.verdict != Verdict::Forward
+            || backend.encapsulation.forwarding() != Forwarding::GueWithHeader
+        {
+            return None;
+        }
+        let parsed = parse(&Frame::new(frame), tables.ports.first()?);
+        let (index, _) = second(tables, outcome.vip, outcome.backend, &parsed)?;
+        self.node.assembler().backend_name(index).map(|(_, id)| id.to_owned())
     }
 }
 
@@ -84,6 +106,8 @@ pub(crate) struct Names {
     pub(crate) vip: Option<String>,
     pub(crate) pool: Option<String>,
     pub(crate) backend: Option<String>,
+    /// Who is named in a GUE header, for a second chance.
+    pub(crate) second: Option<String>,
 }
 
 /// Runs the capture through the node.
@@ -123,13 +147,15 @@ pub(crate) fn replay(arguments: &ReplayArguments) -> Result<(), Failure> {
         }
         bench.worker.poll(now);
         let outcome = bench.worker.last_outcomes().first().copied();
+        let second = outcome.and_then(|outcome| bench.second(&captured.data, outcome));
         // An ARP reply in this packet may let held packets go.
         bench.node.step(now_ms);
         bench.worker.poll(now);
         let outputs = write_sent(bench, ports, now, &mut writer)?;
         let Some(outcome) = outcome else { continue };
         if arguments.json {
-            let line = line(counts.packets, outcome, &bench.names(outcome), outputs);
+            let names = Names { second, ..bench.names(outcome) };
+            let line = line(counts.packets, outcome, &names, outputs);
             writeln!(output, "{line}")?;
         }
         counts.add(outcome, outputs);
@@ -176,16 +202,19 @@ fn check_different_files(arguments: &ReplayArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One line of `--json`, as SPEC section 17 gives it.
+/// One line of `--json`, as SPEC section 17 gives it; with `second`, too, where a GUE header names
+/// somebody.
 fn line(packet: u64, outcome: Outcome, names: &Names, outputs: u64) -> String {
     let reason = match outcome.verdict {
         Verdict::Drop(reason) => Some(reason.name()),
         _ => None,
     };
+    let second =
+        names.second.as_ref().map_or(String::new(), |id| format!(",\"second\":{}", json!(id)));
     // Written by hand for the order of the keys.
     format!(
         "{{\"packet\":{packet},\"verdict\":{},\"reason\":{},\"vip\":{},\"pool\":{},\"backend\":{},\
-         \"outputs\":{outputs}}}",
+         \"outputs\":{outputs}{second}}}",
         json!(outcome.verdict.name()),
         json!(reason),
         json!(names.vip),

@@ -373,6 +373,42 @@ fn every_tunnel_is_told_over_ipv6() {
 }
 
 #[test]
+fn who_had_the_slot_before_is_told() {
+    let gue = "gue\"\ngue_variant = 0\nsecond_chance = true\n# \"";
+    let leaving = "\n  [[pool.backend]]\n  id = \"leaving\"\n  address = \"2001:db8:b::9\"\n  \
+                   state = \"drain\"\n\n[[vip]]";
+    let path = scratch("explain-second-chance").join("config.toml");
+    let text = FAMILIES.replace("FORWARDING", gue).replacen("[[vip]]", leaving, 1);
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    let mut passed_on = 0;
+    for port in 40_000..40_020 {
+        let source = format!("[2001:db8:7::7]:{port}");
+        let output = weir(&["explain", &path, "--src", &source, "--dst", "[2001:db8:cafe::1]:443"]);
+        let story = String::from_utf8(output.stdout).unwrap();
+        let story = story.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !story.contains("leaving at 2001:db8:b::9 had the slot before") {
+            assert!(story.contains("second chance nobody"), "{story}");
+            continue;
+        }
+        passed_on += 1;
+        assert_told(
+            &story,
+            &[
+                "gue, variant 0: an outer IPv6, a UDP and a GUE header are put in front",
+                "(GUE, variant 0)",
+                "header length 6 words behind the first",
+                "protocol 41",
+                "snapshot version 1 (its low bits)",
+                "second chance 2001:db8:b::9",
+                "inner IPv6 version 6",
+            ],
+        );
+    }
+    assert!(passed_on > 0, "of 20 flows about half had the backend that drains");
+}
+
+#[test]
 fn a_tunnel_may_change_the_family() {
     let arguments = ["--src", "198.51.100.7:40000", "--dst", "203.0.113.1:53", "--proto", "udp"];
     assert_told(

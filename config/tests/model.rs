@@ -91,6 +91,8 @@ fn example_becomes_this_model() {
             scheduler: Scheduler::Maglev,
             table_size: 65_537,
             forwarding: Forwarding::Ipip,
+            gue_variant: 1,
+            second_chance: false,
             hash_secret: HashSecret([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
             drain: Duration::from_secs(60),
             backends: vec![Backend {

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::build::{BuiltPools, PoolBuilder};
 use crate::indices::Indices;
-use crate::outer::{self, OuterOptions, Way};
+use crate::outer::{self, Mode, OuterOptions, Way};
 use crate::snapshot::{PoolSnapshot, VipBinding};
 
 /// The node's own side, which snapshots do not change.
@@ -240,6 +240,7 @@ impl Assembler {
             .collect();
         let mut hop_numbers: BTreeMap<NextHop, u32> = BTreeMap::new();
         for snapshot in snapshots {
+            let second_chance = second_chance(snapshot);
             for backend in &snapshot.backends {
                 let key = (snapshot.pool_id.clone(), backend.id.clone());
                 let Some(index) = indices.index(&key) else { continue };
@@ -251,7 +252,8 @@ impl Assembler {
                 let Some(hop) = self.links.next_hop(address, neighbours) else { continue };
                 let Some(port) = self.links.ports.get(usize::from(hop.port)) else { continue };
                 let way = Way { port, hop, mac: neighbours.mac(hop), address };
-                if outer::write(&self.links.outer, encapsulation, &way, place).is_none() {
+                let mode = Mode { encapsulation, second_chance };
+                if outer::write(&self.links.outer, mode, &way, place).is_none() {
                     place.next_hop = NO_ROUTE;
                     continue;
                 }
@@ -262,6 +264,13 @@ impl Assembler {
         }
         table.into_boxed_slice()
     }
+}
+
+/// The version that goes into GUE headers, and the bytes of the longest hop they may name.
+fn second_chance(snapshot: &PoolSnapshot) -> Option<(u32, u8)> {
+    let v6 = snapshot.backends.iter().any(|backend| backend.address.is_ipv6());
+    let hop = if v6 { 16 } else { 4 };
+    snapshot.settings.second_chance.then_some((snapshot.version as u32, hop))
 }
 
 impl NodeLinks {

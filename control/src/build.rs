@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
 use dataplane::quic::{Router, ServerId};
-use dataplane::tables::Pool;
+use dataplane::second_chance::PreviousOwners;
+use dataplane::tables::{BackendState, Pool};
 use maglev::{Digest, FlowHasher, Maglev, Member, Ring, Scheduler as _, Selector};
 
 use crate::assemble::AssembleError;
 use crate::indices::Indices;
-use crate::snapshot::{PoolSettings, PoolSnapshot, Scheduler};
+use crate::snapshot::{BackendEntry, PoolSettings, PoolSnapshot, Scheduler};
 
 /// What a build starts from; see the module.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ struct FinishedPool {
     settings: PoolSettings,
     members: Arc<[(String, u32, u32)]>,
     servers: Arc<[(ServerId, u32)]>,
+    /// With a second chance: who may have flows, in order of their indices.
+    serving: Arc<[u32]>,
     pool: Arc<Pool>,
 }
 
@@ -117,10 +120,12 @@ fn finish(
         .collect();
     let settings = snapshot.settings.clone();
     let servers = servers(snapshot, indices);
+    let serving = serving(snapshot, indices);
     if let Some(old) = old
         && old.settings == settings
         && *old.members == *members
         && *old.servers == *servers
+        && *old.serving == *serving
     {
         return Ok(old.clone());
     }
@@ -144,8 +149,70 @@ fn finish(
                 .map_err(|source| AssembleError::Quic { pool: snapshot.pool_id.clone(), source })?,
         ),
     };
-    let pool = Arc::new(Pool { selector, hasher: FlowHasher::new(secret), reselect, quic });
-    Ok(FinishedPool { settings, members: members.into(), servers: servers.into(), pool })
+    let hasher = FlowHasher::new(secret);
+    let previous = previous(snapshot, indices, old, &selector, &serving);
+    let pool = Arc::new(Pool { selector, hasher, reselect, quic, previous });
+    let (members, servers, serving) = (members.into(), servers.into(), serving.into());
+    Ok(FinishedPool { settings, members, servers, serving, pool })
+}
+
+/// Backends that a GUE header may name: all but the evicted ones, whose flows are answered with a
+/// reset wherever they come.
+fn serving(snapshot: &PoolSnapshot, indices: &Indices<(String, String)>) -> Vec<u32> {
+    if !snapshot.settings.second_chance {
+        return Vec::new();
+    }
+    let may_have_flows = |backend: &&BackendEntry| {
+        !matches!(backend.state, BackendState::Evicted | BackendState::Gone)
+    };
+    let backends = snapshot.backends.iter().filter(may_have_flows);
+    let mut serving: Vec<u32> = backends
+        .filter_map(|backend| indices.index(&(snapshot.pool_id.clone(), backend.id.clone())))
+        .collect();
+    serving.sort_unstable();
+    serving
+}
+
+/// Who had the slots before; see [`dataplane::second_chance`]. A node that has just started knows of
+/// no table before this one. But a backend that takes no new flows, and may have old ones, is in
+/// the snapshot: with it the table was, as far as the snapshot says, so that is what this one is
+/// compared with.
+fn previous(
+    snapshot: &PoolSnapshot,
+    indices: &Indices<(String, String)>,
+    old: Option<&FinishedPool>,
+    selector: &Selector,
+    serving: &[u32],
+) -> Option<PreviousOwners> {
+    let settings = &snapshot.settings;
+    let (true, Selector::Maglev(new)) = (settings.second_chance, selector) else { return None };
+    let named = |index| serving.binary_search(&index).is_ok();
+    let hasher = FlowHasher::new(settings.hash_secret);
+    if let Some(old) = old
+        && let Selector::Maglev(table) = &old.pool.selector
+    {
+        let before = old.pool.previous.as_ref();
+        let same_slots = old.settings.hash_secret == settings.hash_secret
+            && old.settings.scheduler == settings.scheduler;
+        return match same_slots {
+            true if table == new => before?.retain(named),
+            true => PreviousOwners::after(before, table, new, hasher, named),
+            false => PreviousOwners::all_of(table, old.pool.hasher, named),
+        };
+    }
+    let members: Vec<(&str, u32, u32)> = snapshot
+        .backends
+        .iter()
+        .filter_map(|backend| {
+            let index = indices.index(&(snapshot.pool_id.clone(), backend.id.clone()))?;
+            named(index).then_some((backend.id.as_str(), index, backend.weight))
+        })
+        .collect();
+    let list: Vec<Member<'_>> =
+        members.iter().map(|&(id, index, weight)| Member { id, index, weight }).collect();
+    // More backends than slots cannot all have been in it at once.
+    let whole = Maglev::build(&list, new.size(), settings.hash_secret).ok()?;
+    PreviousOwners::after(None, &whole, new, hasher, named)
 }
 
 /// Whose server ids are whose, in every state: which of them may have packets is asked with each

@@ -142,6 +142,7 @@ pub fn candidate(message: &v1::PoolSnapshot, ports: &[PortTable]) -> Result<Cand
         settings: PoolSettings {
             scheduler,
             forwarding,
+            second_chance: false,
             hash_secret,
             reselect: settings.reselect,
             // Not in the messages yet: docs/limits.md.

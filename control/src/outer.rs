@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dataplane::neighbour::NextHop;
 use dataplane::tables::{Backend, Encapsulation, MAX_HEADER, PortTable};
 use dataplane::wire::{
-    EtherType, GreHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress, UdpHeader,
+    EtherType, GreHeader, GueHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress,
+    SecondChanceData, UdpHeader,
 };
 use zerocopy::IntoBytes;
 
@@ -31,6 +32,22 @@ pub struct OuterOptions {
     pub gue_port: u16,
     /// GUE over IPv6 with a UDP checksum; without, it is zero (RFC 6935).
     pub gue_checksum_v6: bool,
+}
+
+/// What the pool says of its headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mode {
+    /// What is put in front.
+    pub(crate) encapsulation: Encapsulation,
+    /// GUE headers have private data: the snapshot's version, and room for one hop of so many
+    /// bytes. `None`: they have not.
+    pub(crate) second_chance: Option<(u32, u8)>,
+}
+
+impl From<Encapsulation> for Mode {
+    fn from(encapsulation: Encapsulation) -> Self {
+        Self { encapsulation, second_chance: None }
+    }
 }
 
 /// The way to a backend.
@@ -58,22 +75,24 @@ impl Way<'_> {
     }
 }
 
-/// The header of `encapsulation` for a backend, and what goes with it in [`Backend`]; `None` when
+/// The header of `mode` for a backend, and what goes with it in [`Backend`]; `None` when
 /// the port has no address to send from.
 pub(crate) fn write(
     options: &OuterOptions,
-    encapsulation: Encapsulation,
+    mode: impl Into<Mode>,
     way: &Way<'_>,
     place: &mut Backend,
 ) -> Option<()> {
+    let mode = mode.into();
+    let encapsulation = mode.encapsulation;
     let mut header = link_header(way, encapsulation);
     let link_length = header.len();
-    let (protocol, shim) = shim(options, encapsulation);
+    let (protocol, shim) = shim(options, mode);
     let mut checksum_base = 0;
     let mut source_entropy = 0;
     if encapsulation != Encapsulation::L2dsr {
         // GUE's entropy is in its source port.
-        let entropy = shim.len() != UdpHeader::LENGTH;
+        let entropy = protocol != IpProtocol::UDP;
         match way.address {
             IpAddr::V4(address) => {
                 let drawn = options.entropy_v4.filter(|_| entropy);
@@ -120,10 +139,13 @@ pub(crate) fn write(
     place.encapsulation = encapsulation;
     place.reachable = way.mac.is_some();
     place.port = way.hop.port;
-    place.inner_mtu = way.port.mtu.saturating_sub((header.len() - link_length) as u16);
+    // The longest header counts, or what fits would change with every slot.
+    let hop = mode.second_chance.map_or(0, |(_, length)| usize::from(length));
+    place.inner_mtu = way.port.mtu.saturating_sub((header.len() + hop - link_length) as u16);
     place.source_entropy = source_entropy;
     place.checksum_base = checksum_base;
-    place.udp_checksum = encapsulation == Encapsulation::Gue6 && options.gue_checksum_v6;
+    place.udp_checksum =
+        protocol == IpProtocol::UDP && way.address.is_ipv6() && options.gue_checksum_v6;
     place.link_length = link_length as u8;
     place.header_length = header.len() as u8;
     for (to, from) in place.header.iter_mut().zip(header) {
@@ -140,8 +162,8 @@ fn link_header(way: &Way<'_>, encapsulation: Encapsulation) -> Vec<u8> {
 }
 
 /// The protocol number in the outer header, for IPv4 inside, and what comes behind that header.
-fn shim(options: &OuterOptions, encapsulation: Encapsulation) -> (IpProtocol, Vec<u8>) {
-    match encapsulation {
+fn shim(options: &OuterOptions, mode: Mode) -> (IpProtocol, Vec<u8>) {
+    match mode.encapsulation {
         Encapsulation::Ipip4 | Encapsulation::Ipip6 | Encapsulation::L2dsr => {
             (IpProtocol::IPV4, Vec::new())
         }
@@ -150,6 +172,13 @@ fn shim(options: &OuterOptions, encapsulation: Encapsulation) -> (IpProtocol, Ve
         }
         Encapsulation::Gue4 | Encapsulation::Gue6 => {
             (IpProtocol::UDP, UdpHeader::build(0, options.gue_port, 0).as_bytes().to_vec())
+        }
+        Encapsulation::GueWithHeader4 | Encapsulation::GueWithHeader6 => {
+            let data = mode.second_chance.map(|(version, _)| SecondChanceData::build(version));
+            let data = data.as_ref().map_or(&[][..], IntoBytes::as_bytes);
+            let gue = GueHeader::build(IpProtocol::IPV4, (data.len() / 4) as u8);
+            let udp = UdpHeader::build(0, options.gue_port, 0);
+            (IpProtocol::UDP, [udp.as_bytes(), gue.as_bytes(), data].concat())
         }
     }
 }
@@ -195,7 +224,7 @@ mod tests {
 
     fn built(
         options: &OuterOptions,
-        mode: Encapsulation,
+        mode: impl Into<Mode>,
         port: &PortTable,
         to: &str,
     ) -> Option<Backend> {
@@ -216,12 +245,31 @@ mod tests {
             (Encapsulation::Gre6, "2001:db8:1::1", 44),
             (Encapsulation::Gue4, "10.0.0.1", 28),
             (Encapsulation::Gue6, "2001:db8:1::1", 48),
+            (Encapsulation::GueWithHeader4, "10.0.0.1", 32),
+            (Encapsulation::GueWithHeader6, "2001:db8:1::1", 52),
             (Encapsulation::L2dsr, "192.0.2.9", 0),
         ] {
             let backend = built(&options(), mode, &port, to).unwrap();
             assert_eq!(backend.link_length, 18);
             assert_eq!(backend.header().len(), 18 + overhead, "{mode:?}");
             assert_eq!(usize::from(backend.inner_mtu), 1500 - overhead);
+        }
+    }
+
+    #[test]
+    fn a_second_chance_has_its_version_in_the_header_and_its_room_in_the_mtu() {
+        let port = port(&["192.0.2.2/24", "2001:db8::2/64"]);
+        for (encapsulation, to, overhead) in [
+            (Encapsulation::GueWithHeader4, "10.0.0.1", 40),
+            (Encapsulation::GueWithHeader6, "2001:db8:1::1", 60),
+        ] {
+            let mode = Mode { encapsulation, second_chance: Some((0x0102_0304, 16)) };
+            let backend = built(&options(), mode, &port, to).unwrap();
+            assert_eq!(backend.header().len(), 18 + overhead);
+            assert_eq!(usize::from(backend.inner_mtu), 1500 - overhead - 16);
+            let data = &backend.header()[18 + overhead - 12..];
+            assert_eq!(data, [2, 4, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4]);
+            assert_eq!(backend.address(), to.parse().ok());
         }
     }
 

@@ -32,6 +32,9 @@ pub struct PoolSettings {
     pub scheduler: Scheduler,
     /// How packets reach the backends.
     pub forwarding: Forwarding,
+    /// GUE headers name who had a flow's slot before; with [`Forwarding::GueWithHeader`] and
+    /// Maglev only.
+    pub second_chance: bool,
     /// Key of the flow hash.
     pub hash_secret: [u8; 16],
     /// TCP flows leave unhealthy backends.
@@ -80,10 +83,11 @@ pub struct VipBinding {
 
 impl fmt::Debug for PoolSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheduler, forwarding, hash_secret: _, reselect, quic } = self;
+        let Self { scheduler, forwarding, second_chance, hash_secret: _, reselect, quic } = self;
         f.debug_struct("PoolSettings")
             .field("scheduler", scheduler)
             .field("forwarding", forwarding)
+            .field("second_chance", second_chance)
             .field("reselect", reselect)
             .field("quic", quic)
             .finish_non_exhaustive()

@@ -3,9 +3,9 @@
 //! In the order a packet meets them: a [`port`] hands a burst of [`buffer`]s to a [`worker`],
 //! which takes it through the stages [`parse`], [`classify`], [`select`] and [`forward`], with
 //! the published [`tables`] in hand; [`answer`] replies to what the node answers itself, [`hold`]
-//! keeps what waits for a [`neighbour`], [`probe`] asks backends at their VIP, [`exception`] hands
-//! the node's kernel what is its own. Every packet ends in a [`verdict`], and every verdict in
-//! [`counters`].
+//! keeps what waits for a [`neighbour`], [`probe`] asks backends at their VIP, [`second_chance`]
+//! names who else may know a flow, [`exception`] hands the node's kernel what is its own. Every
+//! packet ends in a [`verdict`], and every verdict in [`counters`].
 //!
 //! The path is generic over where bytes live: the same code runs on a NIC, under `replay`, in
 //! tests and under the fuzzer. Unsafe code lives in `port/dpdk` (the foreign functions) and
@@ -31,6 +31,7 @@ pub mod probe;
 pub mod publish;
 pub mod quic;
 pub mod rss;
+pub mod second_chance;
 pub mod select;
 mod sync;
 pub mod tables;

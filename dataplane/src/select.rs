@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use conntrack::{
     Cause, Entry, Hit, Inserted, Lookup, Packet, Pin, Probe, Removed, Segment, State, Table,
 };
+use maglev::FlowHasher;
 
 use crate::counters::WorkerCounters;
 use crate::parse::Parsed;
@@ -314,14 +315,20 @@ fn choose(parsed: &Parsed, vip: &Vip, vip_index: u32, tables: &Tables) -> Option
 /// table is asked with.
 #[inline]
 pub fn table_hash(pool: &Pool, affinity: Affinity, parsed: &Parsed) -> u64 {
+    keyed_hash(&pool.hasher, affinity, parsed)
+}
+
+/// As [`table_hash`], under a key that need not be a pool's.
+#[inline]
+pub(crate) fn keyed_hash(hasher: &FlowHasher, affinity: Affinity, parsed: &Parsed) -> u64 {
     if affinity == Affinity::Source {
         return match parsed.key.source() {
-            IpAddr::V4(address) => pool.hasher.hash(&address.octets()),
-            IpAddr::V6(address) => pool.hasher.hash(&address.octets()),
+            IpAddr::V4(address) => hasher.hash(&address.octets()),
+            IpAddr::V6(address) => hasher.hash(&address.octets()),
         };
     }
     let (bytes, length) = parsed.key.canonical_bytes();
-    pool.hasher.hash(bytes.get(..length).unwrap_or(&bytes))
+    hasher.hash(bytes.get(..length).unwrap_or(&bytes))
 }
 
 /// How long an entry may be idle: as its VIP says, or said while it was there; a second where

@@ -13,9 +13,10 @@ use conntrack::Timeouts;
 use maglev::{FlowHasher, Selector};
 
 use crate::quic::Router;
+use crate::second_chance::PreviousOwners;
 use crate::vip::VipLookup;
 use crate::wire::ethernet::MacAddress;
-use crate::wire::{EtherType, EthernetHeader, LinkTags, VlanTag};
+use crate::wire::{EtherType, EthernetHeader, Ipv4Header, Ipv6Header, LinkTags, VlanTag};
 
 /// One version of everything.
 #[derive(Debug)]
@@ -73,6 +74,8 @@ pub struct Pool {
     pub reselect: bool,
     /// Reads the server ids of QUIC connection ids; `None`: they have none.
     pub quic: Option<Router>,
+    /// Who had slots that have changed hands; `None`: none has, or nobody is to be named.
+    pub previous: Option<PreviousOwners>,
 }
 
 /// Whether a backend may have flows.
@@ -100,6 +103,8 @@ pub enum Forwarding {
     Gre,
     /// Generic UDP Encapsulation, variant 1: IP directly in UDP.
     Gue,
+    /// Generic UDP Encapsulation, variant 0: IP behind a header of its own.
+    GueWithHeader,
     /// The destination MAC is rewritten, the IP packet untouched.
     L2dsr,
 }
@@ -121,6 +126,10 @@ pub enum Encapsulation {
     Gue4,
     /// IP in UDP in IPv6.
     Gue6,
+    /// IP behind a GUE header in UDP in IPv4.
+    GueWithHeader4,
+    /// IP behind a GUE header in UDP in IPv6.
+    GueWithHeader6,
     /// Nothing but the link header.
     L2dsr,
 }
@@ -135,6 +144,8 @@ impl Encapsulation {
             (Forwarding::Gre, false) => Self::Gre6,
             (Forwarding::Gue, true) => Self::Gue4,
             (Forwarding::Gue, false) => Self::Gue6,
+            (Forwarding::GueWithHeader, true) => Self::GueWithHeader4,
+            (Forwarding::GueWithHeader, false) => Self::GueWithHeader6,
             (Forwarding::L2dsr, _) => Self::L2dsr,
         }
     }
@@ -145,6 +156,7 @@ impl Encapsulation {
             Self::Ipip4 | Self::Ipip6 => Forwarding::Ipip,
             Self::Gre4 | Self::Gre6 => Forwarding::Gre,
             Self::Gue4 | Self::Gue6 => Forwarding::Gue,
+            Self::GueWithHeader4 | Self::GueWithHeader6 => Forwarding::GueWithHeader,
             Self::L2dsr => Forwarding::L2dsr,
         }
     }
@@ -153,9 +165,9 @@ impl Encapsulation {
 /// In place of a next hop: the backend is not on-link, and no gateway is configured.
 pub const NO_ROUTE: u32 = u32::MAX;
 
-/// Longest header put in front of a packet: Ethernet, two tags, an IPv6 header, a UDP header, and
-/// two bytes of room.
-pub const MAX_HEADER: usize = 72;
+/// Longest header put in front of a packet: Ethernet, two tags, an IPv6 header, a UDP header, a GUE
+/// header with private data, and two bytes of room. Hops come on top, packet by packet.
+pub const MAX_HEADER: usize = 84;
 
 /// A backend, with the header its packets get, ready to be copied.
 #[derive(Clone, Debug)]
@@ -210,6 +222,26 @@ impl Backend {
             header: [0; MAX_HEADER],
             next_hop: NO_ROUTE,
             udp_checksum: false,
+        }
+    }
+
+    /// Where its packets are sent, as the outer header says; `None` without one, or without a way.
+    pub fn address(&self) -> Option<IpAddr> {
+        let outer = self.header().get(usize::from(self.link_length)..)?;
+        match self.encapsulation {
+            Encapsulation::Ipip4
+            | Encapsulation::Gre4
+            | Encapsulation::Gue4
+            | Encapsulation::GueWithHeader4 => {
+                Ipv4Header::parse(outer).map(|(header, _)| header.destination_address().into())
+            }
+            Encapsulation::Ipip6
+            | Encapsulation::Gre6
+            | Encapsulation::Gue6
+            | Encapsulation::GueWithHeader6 => {
+                Ipv6Header::parse(outer).map(|(header, _)| header.destination_address().into())
+            }
+            Encapsulation::L2dsr => None,
         }
     }
 

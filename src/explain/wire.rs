@@ -1,10 +1,11 @@
 //! What left the node: headers field by field, and the bytes.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use dataplane::wire::{
-    EtherType, EthernetHeader, GreHeader, IpProtocol, Ipv4Header, Ipv6Header, UdpHeader, VlanTag,
-    checksum,
+    EtherType, EthernetHeader, GreHeader, GueHeader, IpProtocol, Ipv4Header, Ipv6Header,
+    SecondChanceData, UdpHeader, VlanTag, checksum,
 };
 
 use super::Story;
@@ -70,14 +71,43 @@ fn shim<'a>(protocol: IpProtocol, behind: &'a [u8], story: &mut Story) -> &'a [u
         IpProtocol::UDP => {
             let Some((udp, inner)) = UdpHeader::parse(behind) else { return behind };
             story.step("UDP", format!("source port       {} (of the flow)", udp.source_port));
-            story.more(format!("destination port  {} (GUE, variant 1)", udp.destination_port));
+            // RFC 791, RFC 8200: the first bits of a packet of IP are not zero.
+            let with_header = inner.first().is_some_and(|first| first >> 6 == 0);
+            let variant = if with_header { 0 } else { 1 };
+            story.more(format!(
+                "destination port  {} (GUE, variant {variant})",
+                udp.destination_port
+            ));
             story.more(format!("length            {} bytes", udp.length));
             let kind = if udp.checksum.get() == 0 { "none" } else { "computed" };
             story.more(format!("checksum          {:#06x} ({kind})", udp.checksum.get()));
-            inner
+            if with_header { gue(inner, story) } else { inner }
         }
         _ => behind,
     }
+}
+
+/// A GUE header and its private data; what is behind.
+fn gue<'a>(payload: &'a [u8], story: &mut Story) -> &'a [u8] {
+    let Some((header, behind)) = GueHeader::parse(payload) else { return payload };
+    let words = usize::from(header.words());
+    let Some((private, inner)) = behind.split_at_checked(words * 4) else { return payload };
+    let name = protocol_name(header.protocol, "");
+    story.step("GUE", format!("header length     {words} words behind the first"));
+    story.more(format!("protocol          {}{name}", header.protocol.0));
+    let Some((data, hops)) = SecondChanceData::parse(private) else { return inner };
+    story.more(format!("snapshot version  {} (its low bits)", data.version));
+    let named: Vec<String> = match data.kind {
+        SecondChanceData::IPV6_HOPS => {
+            hops.as_chunks().0.iter().map(|hop: &[u8; 16]| IpAddr::from(*hop).to_string()).collect()
+        }
+        _ => {
+            hops.as_chunks().0.iter().map(|hop: &[u8; 4]| IpAddr::from(*hop).to_string()).collect()
+        }
+    };
+    let named = if named.is_empty() { "nobody".to_owned() } else { named.join(", ") };
+    story.more(format!("second chance     {named}"));
+    inner
 }
 
 /// An IP header of either version, field by field.

@@ -78,6 +78,11 @@ impl Judge {
             Out::Gre { backend } => {
                 self.tunnels.check(Mode::Gre, &frame, &question, &place(backend));
             }
+            Out::GueHeader { backend, version, hop } => {
+                let mode =
+                    Mode::GueHeader { version: *version, hop: hop.map(|hop| place(hop).address) };
+                self.tunnels.check(mode, &frame, &question, &place(backend));
+            }
             Out::Gue { backend } => {
                 self.tunnels.check(Mode::Gue, &frame, &question, &place(backend));
             }

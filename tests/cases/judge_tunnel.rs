@@ -15,6 +15,7 @@ pub(super) enum Mode {
     Ipip,
     Gre,
     Gue,
+    GueHeader { version: Option<u32>, hop: Option<IpAddr> },
 }
 
 /// The tunnels of one case.
@@ -49,7 +50,7 @@ impl Tunnels {
             (Mode::Ipip, false) => 4,
             (Mode::Ipip, true) => 41,
             (Mode::Gre, _) => 47,
-            (Mode::Gue, _) => 17,
+            (Mode::Gue | Mode::GueHeader { .. }, _) => 17,
         };
         let (behind, mut mark) = match place.address {
             IpAddr::V4(address) => {
@@ -72,6 +73,13 @@ impl Tunnels {
             Mode::Gue => {
                 mark.extend(&behind[..2]);
                 self.udp(frame.body, behind, place.address)
+            }
+            Mode::GueHeader { version, hop } => {
+                mark.extend(&behind[..2]);
+                let payload = self.udp(frame.body, behind, place.address);
+                let header = gue_header(inner_is_v6, version, hop);
+                assert_eq!(payload[..header.len()], header);
+                &payload[header.len()..]
             }
         };
         check_inner(inner, came, inner_is_v6);
@@ -130,7 +138,7 @@ impl Tunnels {
         (&packet[40..], [&outer.source()[..], &label].concat())
     }
 
-    /// The UDP header of GUE, variant 1.
+    /// The UDP header of GUE.
     fn udp<'a>(&self, packet: &[u8], datagram: &'a [u8], destination: IpAddr) -> &'a [u8] {
         let udp = UdpHeaderSlice::from_slice(datagram).unwrap();
         assert!(udp.source_port() >= 49_152, "from the dynamic ports");
@@ -156,6 +164,23 @@ impl Tunnels {
             assert!(distinct.len() + 2 >= self.marks.len(), "{distinct:?}");
         }
     }
+}
+
+/// draft-ietf-intarea-gue section 3.1, and the private data of SPEC section 2.
+fn gue_header(inner_is_v6: bool, version: Option<u32>, hop: Option<IpAddr>) -> Vec<u8> {
+    let (kind, hop) = match hop {
+        Some(IpAddr::V4(hop)) => (1, hop.octets().to_vec()),
+        Some(IpAddr::V6(hop)) => (2, hop.octets().to_vec()),
+        None => (1, Vec::new()),
+    };
+    let mut private = Vec::new();
+    if let Some(version) = version {
+        private.extend([kind, u8::from(!hop.is_empty()), 0, 0]);
+        private.extend(version.to_be_bytes());
+        private.extend(hop);
+    }
+    let protocol = if inner_is_v6 { 41 } else { 4 };
+    [&[(private.len() / 4) as u8, protocol, 0, 0], &private[..]].concat()
 }
 
 /// One hop less; nothing else has changed.

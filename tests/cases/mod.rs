@@ -72,6 +72,9 @@ pub(crate) enum Out {
     Gre { backend: &'static str },
     /// This packet in GUE, variant 1, to a backend.
     Gue { backend: &'static str },
+    /// This packet in GUE, variant 0, to a backend; with private data where a snapshot's version is
+    /// given, which name this hop.
+    GueHeader { backend: &'static str, version: Option<u32>, hop: Option<&'static str> },
     /// As above, the IP packet as it was.
     L2dsr { backend: &'static str },
     /// The answer to this ping.
@@ -354,9 +357,13 @@ impl Expected {
     pub(crate) fn line(&self, packet: usize) -> String {
         let text =
             |value: Option<&str>| value.map_or("null".to_owned(), |text| format!("\"{text}\""));
+        let second = match self.outputs.last() {
+            Some(Out::GueHeader { hop: Some(hop), .. }) => format!(",\"second\":\"{hop}\""),
+            _ => String::new(),
+        };
         format!(
             "{{\"packet\":{packet},\"verdict\":\"{}\",\"reason\":{},\"vip\":{},\"pool\":{},\
-             \"backend\":{},\"outputs\":{}}}",
+             \"backend\":{},\"outputs\":{}{second}}}",
             self.verdict,
             text(self.reason),
             text(self.vip),

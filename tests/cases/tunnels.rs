@@ -117,9 +117,84 @@ pub(super) fn cases() -> Vec<Case> {
             1452,
         ),
         zero,
+        both(
+            "gue-variant-0-in-ipv4",
+            "GUE, variant 0: IPv4 and IPv6 packets go to an IPv4 backend behind a UDP header and a GUE \
+             header that says what is inside.",
+            ("host-1", "forwarding = \"gue\"\ngue_variant = 0\n"),
+            |backend| Out::GueHeader { backend, version: None, hop: None },
+            1468,
+        ),
+        both(
+            "gue-variant-0-in-ipv6",
+            "GUE, variant 0, to an IPv6 backend, with a UDP checksum over all of it.",
+            ("host6-1", "forwarding = \"gue\"\ngue_variant = 0\n"),
+            |backend| Out::GueHeader { backend, version: None, hop: None },
+            1448,
+        ),
+        second_chance(
+            "second-chance-in-ipv4",
+            "GUE, variant 0, with a second chance: a flow that the node does not know, on a slot whose \
+             owner drains, goes to the new owner with the name of the old one; a flow that it knows \
+             goes where it was, and names nobody; what fits leaves room for a name. An evicted \
+             owner is not named.",
+            ["host-1", "host-2"],
+            1456,
+        ),
+        second_chance(
+            "second-chance-in-ipv6",
+            "The same with IPv6 backends, which are named in 16 bytes.",
+            ["host6-1", "host6-2"],
+            1424,
+        ),
         entropy(),
         not_decapsulated(),
     ]
+}
+
+/// Two backends: the second takes over from the first, which drains and is then evicted.
+fn second_chance(
+    name: &'static str,
+    sentence: &'static str,
+    [first, other]: [&'static str; 2],
+    fits: usize,
+) -> Case {
+    let keys = "forwarding = \"gue\"\ngue_variant = 0\nsecond_chance = true\n";
+    let pools = |backend: &'static str, leaving: &str| {
+        let vip6 = web6(backend, "");
+        let (_, vip6) = vip6.split_once("[[vip]]").unwrap();
+        let pool = web_of_one(backend, keys).replace("[[vip]]", &format!("{leaving}[[vip]]"));
+        config(&[PORT6, &pool, &format!("\n[[vip]]{vip6}")])
+    };
+    let sent = |frame, vip, backend, version, hop| {
+        let out = Out::GueHeader { backend, version: Some(version), hop };
+        Sent::new(frame, Expected::at_backend("forward", (vip, "web", backend), vec![out]))
+    };
+    let mut all = vec![
+        sent(syn(false, 0), WEB_VIP, first, 1, None),
+        sent(syn(true, 0), WEB6_VIP, first, 1, None),
+        // The first drains from here on.
+        sent(syn(false, 0), WEB_VIP, first, 2, None),
+        sent(ack4(b"unknown"), WEB_VIP, other, 2, Some(first)),
+        sent(ack4(b"known now"), WEB_VIP, other, 2, Some(first)),
+        sent(tcp6(ACK, b"unknown"), WEB6_VIP, other, 2, Some(first)),
+        sent(ack4(&vec![0x77; fits - 40]), WEB_VIP, other, 2, Some(first)),
+        Sent::dropped_at(ack4(&vec![0x77; fits - 39]), "too_big", WEB_VIP, "web", Some(other)),
+    ];
+    let changed = all.len();
+    // And is gone from the file here: drained at once, and evicted.
+    all.push(sent(ack4(b"on"), WEB_VIP, other, 2, Some(first)).at(100));
+    all.push(sent(ack4(b"on"), WEB_VIP, other, 3, None).at(61_200));
+    all.push(sent(syn(true, 7), WEB6_VIP, other, 3, None).at(61_300));
+    let address = super::place(first).address;
+    let draining = format!(
+        "  [[pool.backend]]\n  id = \"{first}\"\n  address = \"{address}\"\n  state = \
+         \"drain\"\n\n"
+    );
+    let mut case = Case::new(name, sentence, pools(first, ""), all);
+    case.reloads.push((2, pools(other, &draining)));
+    case.reloads.push((changed, pools(other, "")));
+    case
 }
 
 fn entropy() -> Case {

@@ -198,6 +198,10 @@ pub struct Pool {
     pub table_size: u32,
     /// How packets reach a backend.
     pub forwarding: Forwarding,
+    /// GUE's variant, 0 or 1; 1 where packets do not go by GUE.
+    pub gue_variant: u8,
+    /// GUE headers name who had a flow's slot before; variant 0 and Maglev only.
+    pub second_chance: bool,
     /// Key of the flow hash.
     pub hash_secret: HashSecret,
     /// How long flows of a draining backend go on.
@@ -239,7 +243,7 @@ pub enum Forwarding {
     Ipip,
     /// Generic Routing Encapsulation, RFC 2784.
     Gre,
-    /// Generic UDP Encapsulation, variant 1.
+    /// Generic UDP Encapsulation.
     Gue,
     /// Destination MAC rewritten; every backend is on-link.
     L2dsr,

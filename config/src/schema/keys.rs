@@ -93,6 +93,8 @@ pub(crate) static POOL: Section = Section {
         &pool::SCHEDULER,
         &pool::TABLE_SIZE,
         &pool::FORWARDING,
+        &pool::GUE_VARIANT,
+        &pool::SECOND_CHANCE,
         &pool::HASH_SECRET,
         &pool::DRAIN_SECONDS,
         &pool::BACKEND,
@@ -308,6 +310,11 @@ pub(crate) mod pool {
         Kind::Choice { now: &["ipip", "gre", "gue", "l2dsr"], later: &["nat"] },
         Fallback::Text("ipip"),
     );
+    pub(crate) static GUE_VARIANT: Key = integer("gue_variant", 0, 1, Fallback::Integer(1))
+        .rule("0 with `forwarding = \"gue\"` only");
+    pub(crate) static SECOND_CHANCE: Key =
+        key("second_chance", Kind::Boolean, Fallback::Boolean(false))
+            .rule("`true` with `gue_variant = 0` and `scheduler = \"maglev\"` only");
     pub(crate) static HASH_SECRET: Key = key(
         "hash_secret",
         Kind::Secret { what: "32 hex digits" },

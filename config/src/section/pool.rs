@@ -34,6 +34,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PoolEntry, Reported> {
             ("l2dsr", Forwarding::L2dsr),
         ],
     );
+    let gue = read_gue(&mut reader, forwarding, scheduler);
     let hash_secret = read_hash_secret(&mut reader, id.as_deref().ok());
     let drain = reader.seconds(&keys::DRAIN_SECONDS);
     let quic = quic::read(&mut reader);
@@ -43,6 +44,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PoolEntry, Reported> {
     }
     let (backends, address_lines, server_id_lines) = backends?;
     let quic = quic?;
+    let (gue_variant, second_chance) = gue?;
     let label = reader.label().to_owned();
     quic::check_server_ids(reader.report, &label, &quic, &backends, &server_id_lines)?;
     let pool = Pool {
@@ -50,12 +52,39 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PoolEntry, Reported> {
         scheduler: scheduler?,
         table_size: table_size?,
         forwarding: forwarding?,
+        gue_variant,
+        second_chance,
         hash_secret: hash_secret?,
         drain: drain?,
         backends,
         quic,
     };
     Ok(PoolEntry { pool, line: reader.line(), address_lines })
+}
+
+/// Variant and second chance, which go with a mode and a scheduler only.
+fn read_gue(
+    reader: &mut Reader<'_, '_>,
+    forwarding: Result<Forwarding, Reported>,
+    scheduler: Result<Scheduler, Reported>,
+) -> Result<(u8, bool), Reported> {
+    let variant: u8 = reader.integer(&keys::GUE_VARIANT)?;
+    let second_chance = reader.boolean(&keys::SECOND_CHANCE)?;
+    if variant == 0 && forwarding? != Forwarding::Gue {
+        let what = "is without forwarding = \"gue\"";
+        return Err(reader.fault(&keys::GUE_VARIANT, what, "forwarding = \"gue\" beside it"));
+    }
+    if second_chance && variant != 0 {
+        let what = "is without gue_variant = 0";
+        let expected = "gue_variant = 0 beside it: the header of variant 1 names nobody";
+        return Err(reader.fault(&keys::SECOND_CHANCE, what, expected));
+    }
+    if second_chance && scheduler? != Scheduler::Maglev {
+        let what = "is without scheduler = \"maglev\"";
+        let expected = "scheduler = \"maglev\" beside it: only its slots have owners to name";
+        return Err(reader.fault(&keys::SECOND_CHANCE, what, expected));
+    }
+    Ok((variant, second_chance))
 }
 
 fn read_table_size(reader: &mut Reader<'_, '_>) -> Result<u32, Reported> {

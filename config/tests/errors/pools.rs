@@ -188,3 +188,36 @@ fn server_ids_are_one_backends_and_as_long_as_configured() {
         ]
     );
 }
+
+#[test]
+fn a_gue_variant_needs_gue_and_a_second_chance_needs_variant_0_and_maglev() {
+    let old = "forwarding = \"ipip\"";
+    check(
+        old,
+        "gue_variant = 0",
+        "weir.toml:22: pool \"web\": gue_variant = 0 is without forwarding = \"gue\" (expected \
+         forwarding = \"gue\" beside it)",
+    );
+    check(
+        old,
+        "forwarding = \"gue\"\nsecond_chance = true",
+        "weir.toml:23: pool \"web\": second_chance = true is without gue_variant = 0 (expected \
+         gue_variant = 0 beside it: the header of variant 1 names nobody)",
+    );
+    check(
+        old,
+        "forwarding = \"gue\"\ngue_variant = 0\nsecond_chance = true\nscheduler = \"ring\"",
+        "weir.toml:24: pool \"web\": second_chance = true is without scheduler = \"maglev\" \
+         (expected scheduler = \"maglev\" beside it: only its slots have owners to name)",
+    );
+    check(
+        old,
+        "forwarding = \"gue\"\ngue_variant = 2",
+        "weir.toml:23: pool \"web\": gue_variant = 2 is out of range (expected 0 to 1, 0 with \
+         `forwarding = \"gue\"` only)",
+    );
+    let good =
+        super::GOOD.replace(old, "forwarding = \"gue\"\ngue_variant = 0\nsecond_chance = true");
+    let pool = &config::Config::parse(&good, "weir.toml").unwrap().config.pools[0];
+    assert_eq!((pool.gue_variant, pool.second_chance), (0, true));
+}

@@ -259,7 +259,7 @@ fn forwarding(pool: &PoolSnapshot) -> &'static str {
     match pool.settings.forwarding {
         Forwarding::Ipip => "ipip",
         Forwarding::Gre => "gre",
-        Forwarding::Gue => "gue",
+        Forwarding::Gue | Forwarding::GueWithHeader => "gue",
         Forwarding::L2dsr => "l2dsr",
     }
 }

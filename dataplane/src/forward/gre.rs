@@ -18,7 +18,7 @@ pub(super) fn over_v4<B: Buffer>(
     flow_hash: u64,
     outer: &mut OuterHeaders,
 ) -> Result<(), DropReason> {
-    let mut wrapped = wrap_v4(packet, parsed, backend, flow_hash, outer, Carrier::Shim)?;
+    let mut wrapped = wrap_v4(packet, parsed, backend, flow_hash, outer, Carrier::Shim, &[])?;
     name(wrapped.payload(), parsed)
 }
 
@@ -28,7 +28,7 @@ pub(super) fn over_v6<B: Buffer>(
     backend: &Backend,
     flow_hash: u64,
 ) -> Result<(), DropReason> {
-    let mut wrapped = wrap_v6(packet, parsed, backend, flow_hash, Carrier::Shim)?;
+    let mut wrapped = wrap_v6(packet, parsed, backend, flow_hash, Carrier::Shim, &[])?;
     name(wrapped.payload(), parsed)
 }
 

@@ -75,7 +75,7 @@ pub(super) fn over_v4<B: Buffer>(
     flow_hash: u64,
     outer: &mut OuterHeaders,
 ) -> Result<(), DropReason> {
-    wrap_v4(packet, parsed, backend, flow_hash, outer, Carrier::Ip).map(|_| ())
+    wrap_v4(packet, parsed, backend, flow_hash, outer, Carrier::Ip, &[]).map(|_| ())
 }
 
 /// Either version in IPv6.
@@ -85,5 +85,5 @@ pub(super) fn over_v6<B: Buffer>(
     backend: &Backend,
     flow_hash: u64,
 ) -> Result<(), DropReason> {
-    wrap_v6(packet, parsed, backend, flow_hash, Carrier::Ip).map(|_| ())
+    wrap_v6(packet, parsed, backend, flow_hash, Carrier::Ip, &[]).map(|_| ())
 }

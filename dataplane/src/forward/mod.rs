@@ -6,6 +6,8 @@ mod ipip;
 mod l2dsr;
 mod outer;
 
+use std::net::IpAddr;
+
 use conntrack::Family;
 
 use crate::buffer::Buffer;
@@ -59,6 +61,23 @@ pub fn rewrite<B: Buffer>(
     flow_hash: u64,
     outer: &mut OuterHeaders,
 ) -> Result<(), DropReason> {
+    rewrite_naming(packet, parsed, backend, flow_hash, outer, || None)
+}
+
+/// As [`rewrite`]; `second` says who else may know the flow, and is asked only where the header can
+/// name somebody.
+///
+/// # Errors
+/// As [`rewrite`].
+#[inline(always)]
+pub fn rewrite_naming<B: Buffer>(
+    packet: &mut B,
+    parsed: &Parsed,
+    backend: &Backend,
+    flow_hash: u64,
+    outer: &mut OuterHeaders,
+    second: impl FnOnce() -> Option<IpAddr>,
+) -> Result<(), DropReason> {
     if parsed.ip_length > backend.inner_mtu {
         return Err(DropReason::TooBig);
     }
@@ -68,7 +87,7 @@ pub fn rewrite<B: Buffer>(
         Encapsulation::Ipip4 if parsed.key.family() == Family::V4 => {
             ipip::v4_in_v4(packet, parsed, backend, flow_hash, outer)
         }
-        _ => rewrite_other(packet, parsed, backend, flow_hash, outer),
+        _ => rewrite_other(packet, parsed, backend, flow_hash, outer, second),
     }
 }
 
@@ -80,6 +99,7 @@ fn rewrite_other<B: Buffer>(
     backend: &Backend,
     flow_hash: u64,
     outer: &mut OuterHeaders,
+    second: impl FnOnce() -> Option<IpAddr>,
 ) -> Result<(), DropReason> {
     match backend.encapsulation {
         Encapsulation::Ipip4 => ipip::over_v4(packet, parsed, backend, flow_hash, outer),
@@ -88,6 +108,14 @@ fn rewrite_other<B: Buffer>(
         Encapsulation::Gre6 => gre::over_v6(packet, parsed, backend, flow_hash),
         Encapsulation::Gue4 => gue::over_v4(packet, parsed, backend, flow_hash, outer),
         Encapsulation::Gue6 => gue::over_v6(packet, parsed, backend, flow_hash),
+        Encapsulation::GueWithHeader4 => {
+            let hop = gue::Hop::of(backend, second);
+            gue::with_header_over_v4(packet, parsed, backend, flow_hash, outer, &hop)
+        }
+        Encapsulation::GueWithHeader6 => {
+            let hop = gue::Hop::of(backend, second);
+            gue::with_header_over_v6(packet, parsed, backend, flow_hash, &hop)
+        }
         Encapsulation::L2dsr => l2dsr::rewrite(packet, parsed, backend),
     }
 }

@@ -45,8 +45,8 @@ impl<'a> Wrapped<'a> {
     }
 }
 
-/// Takes a hop off the inner packet, puts the backend's header in front, and fills in its outer
-/// IPv4 header.
+/// Takes a hop off the inner packet, puts the backend's header and `tail` in front, and fills in its
+/// outer IPv4 header.
 #[inline(always)]
 pub(super) fn wrap_v4<'a, B: Buffer>(
     packet: &'a mut B,
@@ -55,9 +55,10 @@ pub(super) fn wrap_v4<'a, B: Buffer>(
     flow_hash: u64,
     outer: &mut OuterHeaders,
     carrier: Carrier,
+    tail: &[u8],
 ) -> Result<Wrapped<'a>, DropReason> {
     let dscp_and_ecn = take_hop(packet, parsed)?;
-    let packet = put_header(packet, parsed, backend)?;
+    let packet = put_header(packet, parsed, backend, tail)?;
     let total_length = packet.len() as u16;
     let (header, _) = Ipv4Header::parse_mut(packet).ok_or(DropReason::NoHeadroom)?;
     let entropy = flow_hash as u32 & backend.source_entropy;
@@ -90,9 +91,10 @@ pub(super) fn wrap_v6<'a, B: Buffer>(
     backend: &Backend,
     flow_hash: u64,
     carrier: Carrier,
+    tail: &[u8],
 ) -> Result<Wrapped<'a>, DropReason> {
     let traffic_class = take_hop(packet, parsed)?;
-    let packet = put_header(packet, parsed, backend)?;
+    let packet = put_header(packet, parsed, backend, tail)?;
     let payload_length = packet.len().saturating_sub(Ipv6Header::LENGTH) as u16;
     let (header, _) = Ipv6Header::parse_mut(packet).ok_or(DropReason::NoHeadroom)?;
     let label = (flow_hash >> 32) as u32 & 0x000f_ffff;
@@ -132,19 +134,25 @@ fn take_hop<B: Buffer>(packet: &mut B, parsed: &Parsed) -> Result<u8, DropReason
     }
 }
 
-/// Puts the backend's header in place of the link header: the packet from its outer IP header on.
+/// Puts the backend's header and `tail` in place of the link header: the packet from its outer IP
+/// header on.
 #[inline(always)]
 fn put_header<'a, B: Buffer>(
     packet: &'a mut B,
     parsed: &Parsed,
     backend: &Backend,
+    tail: &[u8],
 ) -> Result<&'a mut [u8], DropReason> {
     let header = backend.header();
-    if !packet.replace_front(usize::from(parsed.link_length), header.len()) {
+    let length = header.len() + tail.len();
+    if !packet.replace_front(usize::from(parsed.link_length), length) {
         return Err(DropReason::NoHeadroom);
     }
     let front = packet.data_mut();
-    front.get_mut(..header.len()).ok_or(DropReason::NoHeadroom)?.copy_from_slice(header);
+    let place = front.get_mut(..length).ok_or(DropReason::NoHeadroom)?;
+    let (first, last) = place.split_at_mut_checked(header.len()).ok_or(DropReason::NoHeadroom)?;
+    first.copy_from_slice(header);
+    last.copy_from_slice(tail);
     Ok(front.get_mut(usize::from(backend.link_length)..).unwrap_or_default())
 }
 

@@ -28,6 +28,7 @@ pub mod martian;
 pub mod protocol;
 
 pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ndp;
@@ -39,6 +40,7 @@ pub mod checksum;
 pub use arp::ArpPacket;
 pub use ethernet::{EtherType, EthernetHeader, MacAddress};
 pub use gre::GreHeader;
+pub use gue::{GueHeader, SecondChanceData};
 pub use icmp::{IcmpHeader, IcmpType};
 pub use icmpv6::{Icmpv6Header, Icmpv6Type};
 pub use ipv4::Ipv4Header;

@@ -13,6 +13,7 @@ use crate::hold::{HOLD_MS, Held};
 use crate::link::NeighbourSeen;
 use crate::parse::{Parsed, parse_any, parse_common};
 use crate::port::{BURST, Burst, Port};
+use crate::second_chance::second;
 use crate::select::{Selection, Selector, Tally};
 use crate::tables::{BackendState, NO_ROUTE, PortTable, Tables};
 use crate::tags;
@@ -76,12 +77,13 @@ impl<P: Port> Core<P> {
                 && let Some(queue) = transmit.get_mut(usize::from(backend.port))
                 && !queue.is_full()
             {
-                let verdict = match forward::rewrite(
+                let verdict = match forward::rewrite_naming(
                     &mut packet,
                     &work.parsed,
                     backend,
                     work.flow_hash,
                     outer,
+                    || second(tables, vip, index, &work.parsed).map(|(_, address)| address),
                 ) {
                     Ok(()) => {
                         count(counters, vip, index, work.parsed.ip_length);
@@ -169,8 +171,16 @@ impl<P: Port> Core<P> {
                 Err(_) => outcome(Verdict::Drop(DropReason::NeighbourQueueFull)),
             };
         }
-        let rewritten =
-            forward::rewrite(&mut packet, &work.parsed, backend, work.flow_hash, &mut self.outer);
+        let parsed = &work.parsed;
+        let second = || second(tables, vip, index, parsed).map(|(_, address)| address);
+        let rewritten = forward::rewrite_naming(
+            &mut packet,
+            parsed,
+            backend,
+            work.flow_hash,
+            &mut self.outer,
+            second,
+        );
         if let Err(reason) = rewritten {
             return outcome(Verdict::Drop(reason));
         }

@@ -336,6 +336,7 @@ fn world(version: u32) -> World {
             pool(Forwarding::Ipip, 0xffff_ffff),
             pool(Forwarding::Gre, 0),
             pool(Forwarding::Gue, 0),
+            pool(Forwarding::GueWithHeader, 0),
         ],
         backends: vec![
             backend(0, "a", [10, 0, 0, 1], 0),
@@ -349,6 +350,9 @@ fn world(version: u32) -> World {
             backend6(5, "i", "2001:db8:b::9"),
             backend(6, "j", [10, 0, 0, 10], 1),
             backend6(6, "k", "2001:db8:b::11"),
+            backend(7, "l", [10, 0, 0, 12], 0),
+            backend6(7, "m", "2001:db8:b::13"),
+            backend(7, "n", [10, 0, 0, 14], 1),
         ],
         vips: vec![
             vip([203, 0, 113, 1], VipPorts::One(80), VipProtocol::Tcp, 0),
@@ -366,6 +370,8 @@ fn world(version: u32) -> World {
             vip6("2001:db8:cafe::3", VipPorts::Any, VipProtocol::Any, 6),
             vip6("2001:db8:cafe::4", VipPorts::Any, VipProtocol::Any, 1),
             vip6("2001:db8:0:1::cafe", VipPorts::Any, VipProtocol::Any, 2),
+            vip([203, 0, 113, 7], VipPorts::Any, VipProtocol::Any, 7),
+            vip6("2001:db8:cafe::5", VipPorts::Any, VipProtocol::Any, 7),
         ],
     };
     world.vips[3].matches.prefix_length = 32;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dataplane::tables::Forwarding;
 
 use super::verify::{header_is_sound, sums_to_zero};
-use super::world::{BackendSpec, OUTER_TTL, PoolSpec, source_at, source6};
+use super::world::{BackendSpec, OUTER_TTL, PoolSpec, is_gue, source_at, source6};
 
 /// Is `ip`, a packet that went out, `came` on its way to `backend`?
 pub(super) fn fits(came: &[u8], pool: &PoolSpec, backend: &BackendSpec, ip: &[u8]) -> bool {
@@ -16,11 +16,11 @@ pub(super) fn fits(came: &[u8], pool: &PoolSpec, backend: &BackendSpec, ip: &[u8
     };
     let protocol = match (pool.forwarding, inner_is_v6) {
         (Forwarding::Gre, _) => 47,
-        (Forwarding::Gue, _) => 17,
+        (Forwarding::Gue | Forwarding::GueWithHeader, _) => 17,
         (_, false) => 4,
         (_, true) => 41,
     };
-    let entropy = if pool.forwarding == Forwarding::Gue { 0 } else { pool.entropy };
+    let entropy = if is_gue(pool.forwarding) { 0 } else { pool.entropy };
     let Some((outer, behind)) =
         ip.split_at_checked(if backend.address.is_ipv4() { 20 } else { 40 })
     else {
@@ -57,13 +57,19 @@ pub(super) fn fits(came: &[u8], pool: &PoolSpec, backend: &BackendSpec, ip: &[u8
             }
             _ => return false,
         },
-        Forwarding::Gue => match behind {
+        Forwarding::Gue | Forwarding::GueWithHeader => match behind {
             [port, _, 0x17, 0xc0, high, low, sum @ ..] if *port >= 0xc0 && sum.len() >= 2 => {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
                 if length != behind.len() || !udp_sum_is_right(outer, behind) {
                     return false;
                 }
-                &sum[2..]
+                match pool.forwarding {
+                    Forwarding::Gue => &sum[2..],
+                    _ => match behind_gue_header(&sum[2..], inner_is_v6, backend) {
+                        Some(inner) => inner,
+                        None => return false,
+                    },
+                }
             }
             _ => return false,
         },
@@ -78,6 +84,33 @@ pub(super) fn fits(came: &[u8], pool: &PoolSpec, backend: &BackendSpec, ip: &[u8
     let Some(sum) = inner.get(10..12) else { return false };
     expected[10..12].copy_from_slice(sum);
     right && came[8] > 1 && inner == expected && header_is_sound(inner)
+}
+
+/// What is behind a GUE header that names nobody, or another than `backend`.
+fn behind_gue_header<'p>(
+    payload: &'p [u8],
+    inner_is_v6: bool,
+    backend: &BackendSpec,
+) -> Option<&'p [u8]> {
+    let ([words, protocol, 0, 0, kind, hops, 0, 0, 7, 7, 7, 7], rest) =
+        payload.split_first_chunk::<12>()?
+    else {
+        return None;
+    };
+    let (hop, inner) = match (words, kind, hops) {
+        (2, 1, 0) => (None, rest),
+        (3, 1, 1) => {
+            let (hop, inner) = rest.split_first_chunk::<4>()?;
+            (Some(IpAddr::from(*hop)), inner)
+        }
+        (6, 2, 1) => {
+            let (hop, inner) = rest.split_first_chunk::<16>()?;
+            (Some(IpAddr::from(*hop)), inner)
+        }
+        _ => return None,
+    };
+    let right = *protocol == if inner_is_v6 { 41 } else { 4 };
+    (right && hop != Some(backend.address)).then_some(inner)
 }
 
 /// None over IPv4; over IPv6 one that is right.

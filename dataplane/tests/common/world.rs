@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use conntrack::Timeouts;
 use dataplane::quic::{Configuration, Router, ServerId};
+use dataplane::second_chance::PreviousOwners;
 use dataplane::tables::{
     Affinity, Backend, BackendState, Encapsulation, Forwarding, Pool, PortTable, Tables, Vip,
 };
@@ -158,11 +159,22 @@ impl World {
             .collect();
         let secret = [index as u8; 16];
         let table = Maglev::build(&members, pool.table_size, secret).expect("a table");
+        let hasher = FlowHasher::new(secret);
+        // As if the first had been alone before the others came.
+        let alone = Maglev::build(members.get(..1).unwrap_or_default(), pool.table_size, secret)
+            .expect("a table");
+        let previous = match pool.forwarding {
+            Forwarding::GueWithHeader => {
+                PreviousOwners::after(None, &alone, &table, hasher, |_| true)
+            }
+            _ => None,
+        };
         Arc::new(Pool {
             selector: Selector::Maglev(table),
-            hasher: FlowHasher::new(secret),
+            hasher,
             reselect: pool.reselect,
             quic: None,
+            previous,
         })
     }
 
@@ -184,15 +196,16 @@ impl World {
             port: backend.port,
             link_length,
             next_hop: hop_number(backend.address),
-            udp_checksum: pool.forwarding == Forwarding::Gue && v6,
+            udp_checksum: is_gue(pool.forwarding) && v6,
             ..Backend::gone(backend.generation)
         };
         let (protocol, shim): (u8, &[u8]) = match pool.forwarding {
             Forwarding::Gre => (47, &[0, 0, 0x08, 0x00]),
             Forwarding::Gue => (17, &[0, 0, 0x17, 0xc0, 0, 0, 0, 0]),
+            Forwarding::GueWithHeader => (17, &GUE_WITH_HEADER),
             Forwarding::Ipip | Forwarding::L2dsr => (4, &[]),
         };
-        let entropy = if pool.forwarding == Forwarding::Gue { 0 } else { pool.entropy };
+        let entropy = if is_gue(pool.forwarding) { 0 } else { pool.entropy };
         if tunnel {
             let outer = match backend.address {
                 IpAddr::V4(address) => {
@@ -220,11 +233,21 @@ impl World {
             link.extend(shim);
             record.source_entropy = entropy;
         }
-        record.inner_mtu = MTU - (link.len() - usize::from(link_length)) as u16;
+        let hop = if pool.forwarding == Forwarding::GueWithHeader { 16 } else { 0 };
+        record.inner_mtu = MTU - (link.len() + hop - usize::from(link_length)) as u16;
         record.header_length = link.len() as u8;
         record.header[..link.len()].copy_from_slice(&link);
         record
     }
+}
+
+/// UDP, GUE and its private data, of version 0x07070707.
+const GUE_WITH_HEADER: [u8; 20] =
+    [0, 0, 0x17, 0xc0, 0, 0, 0, 0, 2, 4, 0, 0, 1, 0, 0, 0, 7, 7, 7, 7];
+
+/// Either variant.
+pub(crate) fn is_gue(forwarding: Forwarding) -> bool {
+    matches!(forwarding, Forwarding::Gue | Forwarding::GueWithHeader)
 }
 
 /// Tells next hops apart: each backend is its own.
