@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control/controller", &["access", "gateway", "health", "maglev", "proto", "registry"]),
     ("control/ctl", &["client", "config", "proto"]),
     ("scripts/lab/decap", &[]),
+    ("dataplane/receiver", &[]),
     ("dataplane", &["conntrack", "dpdk-sys", "maglev"]),
     (
         "control",

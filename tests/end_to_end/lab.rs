@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// The VIP of every lab.
 pub(crate) const VIP: &str = "203.0.113.1";
@@ -118,14 +119,29 @@ impl Lab {
     /// A UDP socket on a host, for peers that are part of the test itself: a socket stays in the
     /// namespace it was made in, whoever uses it.
     pub(crate) fn udp_socket(&self, host: &str, address: SocketAddr) -> UdpSocket {
+        let socket = self.within(host, move || UdpSocket::bind(address));
+        socket.unwrap_or_else(|error| panic!("{address} on {host}: {error}"))
+    }
+
+    /// A raw socket for TCP over IPv4 on a host, to send what no connection would.
+    pub(crate) fn raw_tcp_socket(&self, host: &str) -> Socket {
+        let made = self.within(host, || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)));
+        made.unwrap_or_else(|error| panic!("a raw socket on {host}: {error}"))
+    }
+
+    /// What `make` makes in a host's network namespace.
+    fn within<T: Send + 'static>(
+        &self,
+        host: &str,
+        make: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         let namespace = fs::File::open(Path::new("/run/netns").join(self.namespace(host))).unwrap();
         let thread = std::thread::spawn(move || {
             let network = Some(LinkNameSpaceType::Network);
             move_into_link_name_space(namespace.as_fd(), network).unwrap();
-            UdpSocket::bind(address)
+            make()
         });
-        let socket = thread.join().unwrap();
-        socket.unwrap_or_else(|error| panic!("{address} on {host}: {error}"))
+        thread.join().unwrap()
     }
 
     /// A command on a host, started and not waited for.

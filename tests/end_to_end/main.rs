@@ -13,6 +13,7 @@ mod lab;
 mod plane;
 mod ports;
 mod quic;
+mod second_chance;
 mod starting;
 mod tags;
 mod traffic;
