@@ -44,9 +44,10 @@ pub use mac::{MacAddress, MacAddressError};
 pub use model::{
     Access, Affinity, Backend, BackendState, Checker, CheckerConfig, ClientTls, Command, Config,
     Conntrack, Controller, ControllerClient, ControllerConfig, Credential, Dpdk, Encapsulation,
-    Etcd, EtcdUser, Exception, ExceptionDriver, FewerQueues, Fleet, Forwarding, Identity, Idle,
-    Limits, Neighbor, Node, OuterVlan, Pool, Port, Protocol, QuicConfiguration, Registry, Role,
-    Scheduler, ServerTls, Store, Timeouts, Vip, VipPort, VlanProtocol,
+    Etcd, EtcdUser, Exception, ExceptionDriver, FewerQueues, Fleet, Forwarding, Icmp, Identity,
+    Idle, Limits, MssClamp, Neighbor, Node, OuterVlan, Oversize, Pool, Port, Protocol,
+    QuicConfiguration, Registry, Role, Scheduler, ServerTls, Store, Timeouts, Vip, VipPort,
+    VlanProtocol,
 };
 pub use quic::{QuicError, QuicKey, QuicServerId};
 pub use report::{Errors, Problem};

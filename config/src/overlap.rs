@@ -87,6 +87,7 @@ mod tests {
             protocol,
             pool: String::new(),
             timeouts,
+            mss_clamp: None,
             affinity: Affinity::Flow,
         };
         VipEntry { vip, address_line: 0, port_line: 0, pool_line: 0, affinity_line: 0 }

@@ -21,6 +21,7 @@ impl Config {
             conntrack,
             controller,
             encapsulation: _,
+            icmp: _,
             pools: _,
             vips: _,
         } = self;

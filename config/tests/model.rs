@@ -2,8 +2,8 @@
 
 use config::{
     Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, ExceptionDriver,
-    FewerQueues, Forwarding, HashSecret, Idle, Loaded, Neighbor, Node, OuterVlan, Pool, Port,
-    Protocol, Scheduler, Timeouts, Vip, VipPort, VlanProtocol,
+    FewerQueues, Forwarding, HashSecret, Icmp, Idle, Loaded, MssClamp, Neighbor, Node, OuterVlan,
+    Oversize, Pool, Port, Protocol, Scheduler, Timeouts, Vip, VipPort, VlanProtocol,
 };
 use std::net::IpAddr;
 use std::path::Path;
@@ -83,7 +83,14 @@ fn example_becomes_this_model() {
             gue_port: 6080,
             gue_checksum_v6: true,
             dont_fragment: false,
+            oversize: Oversize::Fragment,
             outer_ttl: 64,
+        },
+        icmp: Icmp {
+            delivered_per_second: 10_000,
+            sent_per_second: 1_000,
+            sent_per_prefix: 10,
+            port_unreachable: false,
         },
         conntrack: Conntrack { flows: 2_000_000 },
         pools: vec![Pool {
@@ -111,6 +118,7 @@ fn example_becomes_this_model() {
             pool: "web".into(),
             timeouts: timeouts([30, 300, 60, 60, 60]),
             affinity: Affinity::Flow,
+            mss_clamp: None,
         }],
         controller: None,
     };
@@ -155,6 +163,12 @@ fn every_key_has_its_way_into_the_model() {
         dont_fragment = true
         outer_ttl = 255
         gue_port = 1
+        oversize = "drop"
+        [icmp]
+        delivered_per_second = 0
+        sent_per_second = 1
+        sent_per_prefix = 2
+        port_unreachable = true
         [conntrack]
         flows = 1024
         [[pool]]
@@ -171,6 +185,7 @@ fn every_key_has_its_way_into_the_model() {
         protocol = "any"
         pool = "a:b"
         affinity = "source"
+        mss_clamp = 1400
         syn_received_seconds = 1
         established_seconds = 2
         fin_wait_seconds = 3
@@ -211,6 +226,16 @@ fn every_key_has_its_way_into_the_model() {
     assert_eq!(port.neighbors[0].address, ip("fe80::1"));
     assert!(config.encapsulation.dont_fragment);
     assert_eq!((config.encapsulation.outer_ttl, config.encapsulation.gue_port), (255, 1));
+    assert_eq!(config.encapsulation.oversize, Oversize::Drop);
+    assert_eq!(
+        config.icmp,
+        Icmp {
+            delivered_per_second: 0,
+            sent_per_second: 1,
+            sent_per_prefix: 2,
+            port_unreachable: true,
+        }
+    );
     assert_eq!(config.conntrack.flows, 1024);
     let pool = &config.pools[0];
     assert_eq!((pool.scheduler, pool.forwarding), (Scheduler::Ring, Forwarding::L2dsr));
@@ -221,6 +246,9 @@ fn every_key_has_its_way_into_the_model() {
     assert_eq!(vip.to_string(), "203.0.113.0/28:8000-8099/any");
     assert_eq!(vip.timeouts, timeouts([1, 2, 3, 4, 86_400]));
     assert_eq!(vip.affinity, Affinity::Source);
+    assert_eq!(vip.mss_clamp, Some(MssClamp::To(1400)));
+    let text = text.replace("mss_clamp = 1400", "mss_clamp = \"auto\"");
+    assert_eq!(good(&text).config.vips[0].mss_clamp, Some(MssClamp::Auto));
 }
 
 #[test]
@@ -242,7 +270,7 @@ fn vips_print_as_in_metrics_and_replay() {
     let vip = |address: &str, port, protocol| {
         let address = address.parse().unwrap();
         let (pool, timeouts, affinity) = (String::new(), timeouts([1; 5]), Affinity::Flow);
-        Vip { address, port, protocol, pool, timeouts, affinity }.to_string()
+        Vip { address, port, protocol, pool, timeouts, affinity, mss_clamp: None }.to_string()
     };
     let range = VipPort::Range { first: 1, last: 2 };
     assert_eq!(vip("203.0.113.1/32", VipPort::Exact(80), Protocol::Tcp), "203.0.113.1:80/tcp");

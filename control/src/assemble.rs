@@ -13,7 +13,9 @@ use conntrack::{Reaper, Timeouts};
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
 use dataplane::neighbour::{Neighbours, NextHop};
 use dataplane::quic::ConfigurationError;
-use dataplane::tables::{Affinity, Backend, Encapsulation, NO_ROUTE, Pool, PortTable, Tables, Vip};
+use dataplane::tables::{
+    Affinity, Backend, Encapsulation, MssClamp, NO_ROUTE, Pool, PortTable, Tables, Vip,
+};
 use dataplane::vip::VipLookup;
 use thiserror::Error;
 
@@ -194,6 +196,9 @@ impl Assembler {
             generation: self.generation,
             reaper_tick_ms: Reaper::tick_for(shortest_idle.unwrap_or(u32::MAX)),
             steered: vips.iter().any(|vip| vip.affinity == Affinity::Quic),
+            clamps: vips.iter().any(|vip| vip.mss_clamp != MssClamp::Off),
+            oversize: self.links.outer.oversize,
+            icmp: self.links.outer.icmp,
             lookup: Arc::new(lookup),
             vips: vips.into(),
             pools: pools.into(),
@@ -205,19 +210,16 @@ impl Assembler {
 
     fn vip_tables(&mut self, snapshots: &[&PoolSnapshot]) -> (VipLookup, Vec<Vip>) {
         self.timeouts.resize(self.vips.end(), Timeouts::default());
-        let gone = |timeouts: &Timeouts| Vip {
-            pool: u32::MAX,
-            timeouts: *timeouts,
-            affinity: Affinity::Flow,
-        };
+        let gone =
+            |timeouts: &Timeouts| Vip { pool: u32::MAX, timeouts: *timeouts, ..Vip::default() };
         let mut vips: Vec<Vip> = self.timeouts.iter().map(gone).collect();
         let mut matches = Vec::new();
         for (pool, snapshot) in (0u32..).zip(snapshots) {
             for binding in &snapshot.vips {
                 let Some(index) = self.vips.index(&binding.name()) else { continue };
                 if let Some(vip) = vips.get_mut(index as usize) {
-                    let VipBinding { timeouts, affinity, .. } = *binding;
-                    *vip = Vip { pool, timeouts, affinity };
+                    let VipBinding { timeouts, affinity, mss_clamp, .. } = *binding;
+                    *vip = Vip { pool, timeouts, affinity, mss_clamp };
                 }
                 matches.push((index, &binding.matches));
             }

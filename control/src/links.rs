@@ -1,12 +1,13 @@
 //! The node's own side of its links: from the configuration, and what the started devices know, to
-//! what tables are built with. Nothing here changes while the node runs, but for `[encapsulation]`.
+//! what tables are built with. Nothing here changes while the node runs, but for
+//! `[encapsulation]` and `[icmp]`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use config::{Config, OuterVlan, VlanProtocol};
 use dataplane::neighbour::NextHop;
-use dataplane::tables::PortTable;
+use dataplane::tables::{IcmpOptions, Oversize, PortTable};
 use dataplane::wire::{EtherType, LinkTags, MacAddress, ndp};
 
 use crate::assemble::NodeLinks;
@@ -45,6 +46,17 @@ pub(crate) fn outer_options(config: &Config) -> OuterOptions {
         time_to_live: encapsulation.outer_ttl,
         gue_port: encapsulation.gue_port,
         gue_checksum_v6: encapsulation.gue_checksum_v6,
+        oversize: match encapsulation.oversize {
+            config::Oversize::Fragment => Oversize::Fragment,
+            config::Oversize::Drop => Oversize::Drop,
+        },
+        icmp: IcmpOptions {
+            delivered_per_second: config.icmp.delivered_per_second,
+            sent_per_second: config.icmp.sent_per_second,
+            sent_per_prefix: config.icmp.sent_per_prefix,
+            port_unreachable: config.icmp.port_unreachable,
+            gue_port: encapsulation.gue_port,
+        },
     }
 }
 

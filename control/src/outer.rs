@@ -5,14 +5,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::neighbour::NextHop;
-use dataplane::tables::{Backend, Encapsulation, MAX_HEADER, PortTable};
+use dataplane::tables::{Backend, Encapsulation, IcmpOptions, MAX_HEADER, Oversize, PortTable};
 use dataplane::wire::{
     EtherType, GreHeader, GueHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress,
     SecondChanceData, UdpHeader,
 };
 use zerocopy::IntoBytes;
 
-/// How outer headers look.
+/// How outer headers look, and what is done where they make a packet too long.
 #[derive(Clone, Copy, Debug)]
 pub struct OuterOptions {
     /// Outer IPv4 source; `None`: the port's own address.
@@ -32,6 +32,10 @@ pub struct OuterOptions {
     pub gue_port: u16,
     /// GUE over IPv6 with a UDP checksum; without, it is zero (RFC 6935).
     pub gue_checksum_v6: bool,
+    /// What is done with packets whose sender does not find out that they are too long.
+    pub oversize: Oversize,
+    /// ICMP errors, delivered and sent.
+    pub icmp: IcmpOptions,
 }
 
 /// What the pool says of its headers.
@@ -204,6 +208,8 @@ mod tests {
             time_to_live: 64,
             gue_port: 6080,
             gue_checksum_v6: true,
+            oversize: Oversize::Fragment,
+            icmp: IcmpOptions::default(),
         }
     }
 

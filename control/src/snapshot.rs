@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use dataplane::quic::{Configuration, ServerId};
-use dataplane::tables::{Affinity, BackendState, Forwarding};
+use dataplane::tables::{Affinity, BackendState, Forwarding, MssClamp};
 use dataplane::vip::{VipMatch, VipPorts, VipProtocol};
 
 /// A pool as of one version.
@@ -79,6 +79,8 @@ pub struct VipBinding {
     pub timeouts: conntrack::Timeouts,
     /// What a client is known by.
     pub affinity: Affinity,
+    /// The largest MSS that a client's SYN may name.
+    pub mss_clamp: MssClamp,
 }
 
 impl fmt::Debug for PoolSettings {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use config::Config;
 use conntrack::{State, Timeouts};
 use dataplane::quic::{Configuration, ServerId};
-use dataplane::tables::{Affinity, BackendState, Forwarding};
+use dataplane::tables::{Affinity, BackendState, Forwarding, MssClamp};
 use dataplane::vip::{VipMatch, VipPorts, VipProtocol};
 
 use crate::snapshot::{BackendEntry, PoolSettings, PoolSnapshot, Scheduler, VipBinding};
@@ -225,5 +225,10 @@ fn vip_binding(vip: &config::Vip) -> VipBinding {
         config::Affinity::Source => Affinity::Source,
         config::Affinity::Quic => Affinity::Quic,
     };
-    VipBinding { matches, timeouts, affinity }
+    let mss_clamp = match vip.mss_clamp {
+        None => MssClamp::Off,
+        Some(config::MssClamp::To(bytes)) => MssClamp::To(bytes),
+        Some(config::MssClamp::Auto) => MssClamp::Auto,
+    };
+    VipBinding { matches, timeouts, affinity, mss_clamp }
 }

@@ -142,6 +142,25 @@ pub struct HandoffCounters {
     pub taken: Counter,
 }
 
+/// ICMP errors, delivered and sent, and what was done for packets too big.
+#[derive(Debug, Default)]
+pub struct IcmpCounters {
+    /// Errors to VIPs handed to the backends of the flows they quote.
+    pub delivered: Counter,
+    /// Frag-needed and packet-too-big sent to clients.
+    pub too_big: Counter,
+    /// Time-exceeded sent to clients.
+    pub time_exceeded: Counter,
+    /// Port-unreachable sent to clients.
+    pub port_unreachable: Counter,
+    /// Errors that were due, and not sent because of the limits.
+    pub limited: Counter,
+    /// Packets whose outer packet was fragmented.
+    pub fragmented: Counter,
+    /// SYNs whose MSS was lowered.
+    pub clamped: Counter,
+}
+
 /// Everything one worker counts.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -164,6 +183,8 @@ pub struct WorkerCounters {
     pub held: Counter,
     /// Resets sent to clients of evicted backends.
     pub resets: Counter,
+    /// See [`IcmpCounters`].
+    pub icmp: IcmpCounters,
     /// Loops that found packets.
     pub busy_polls: Counter,
     /// Loops that found none.
@@ -209,6 +230,7 @@ impl WorkerCounters {
             host: Counter::default(),
             held: Counter::default(),
             resets: Counter::default(),
+            icmp: IcmpCounters::default(),
             busy_polls: Counter::default(),
             idle_polls: Counter::default(),
             busy_nanoseconds: Counter::default(),

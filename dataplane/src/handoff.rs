@@ -39,6 +39,8 @@ pub enum Errand {
     FirstFragment,
     /// Another fragment of a datagram of that flow.
     LaterFragment,
+    /// An ICMP error that quotes a packet of that flow.
+    IcmpError,
 }
 
 /// A packet on its way to another worker.

@@ -22,6 +22,7 @@ pub mod exception;
 pub mod forward;
 pub mod handoff;
 pub mod hold;
+pub mod icmp;
 pub mod link;
 pub mod neighbour;
 pub mod parse;

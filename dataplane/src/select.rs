@@ -4,6 +4,7 @@
 //! on to the same backend (SPEC section 2). What the state of a pinned backend means for its
 //! flows is decided here, in [`reconsider`].
 
+mod quoted;
 mod steered;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use crate::verdict::DropReason;
 use crate::vip::address_bits;
 use crate::wire::IpProtocol;
 
+pub use quoted::select_quoted;
 pub use steered::route;
 
 /// What to do with a packet of a VIP's flow.

@@ -38,6 +38,50 @@ pub struct Tables {
     /// How often a worker goes through 1/256 of its flows for those that are over, in
     /// milliseconds.
     pub reaper_tick_ms: u32,
+    /// A VIP has an [`MssClamp`]: SYNs are asked for their MSS.
+    pub clamps: bool,
+    /// What is done with packets that may be fragmented and do not fit once encapsulated.
+    pub oversize: Oversize,
+    /// ICMP errors, delivered and sent.
+    pub icmp: IcmpOptions,
+}
+
+/// What is done with a packet that does not fit its link once encapsulated, and whose sender does
+/// not find out its path's MTU: IPv4 without DF, and IPv6 of no more than 1280 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Oversize {
+    /// The outer packet is fragmented.
+    #[default]
+    Fragment,
+    /// It is dropped and counted.
+    Drop,
+}
+
+/// How a node treats ICMP errors. All rates are for each worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpOptions {
+    /// Errors to VIPs that are handed to backends, a second.
+    pub delivered_per_second: u32,
+    /// Errors of the node's own, a second.
+    pub sent_per_second: u32,
+    /// Of these, to one source prefix (/24, /56).
+    pub sent_per_prefix: u32,
+    /// A packet to a VIP's address that no VIP takes, or whose pool is empty, is answered.
+    pub port_unreachable: bool,
+    /// The UDP port by which the node's own GUE packets are known in errors about them.
+    pub gue_port: u16,
+}
+
+impl Default for IcmpOptions {
+    fn default() -> Self {
+        Self {
+            delivered_per_second: 10_000,
+            sent_per_second: 1_000,
+            sent_per_prefix: 10,
+            port_unreachable: false,
+            gue_port: 6080,
+        }
+    }
 }
 
 /// What the path needs to know of a VIP.
@@ -49,6 +93,20 @@ pub struct Vip {
     pub timeouts: Timeouts,
     /// What a client is known by.
     pub affinity: Affinity,
+    /// The largest MSS that a client's SYN may name.
+    pub mss_clamp: MssClamp,
+}
+
+/// The largest MSS that a SYN may name on its way to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MssClamp {
+    /// Any.
+    #[default]
+    Off,
+    /// So many bytes.
+    To(u16),
+    /// What fits one packet of [`Backend::inner_mtu`] bytes.
+    Auto,
 }
 
 /// What a client is known by, when a backend is chosen for its packet.

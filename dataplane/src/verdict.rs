@@ -114,7 +114,13 @@ drop_reasons! {
     BadUdpHeader "bad_udp_header" "The UDP header is truncated.";
     BadUdpLength "bad_udp_length" "The UDP length is below 8 or beyond the IP packet.";
     BadIcmp "bad_icmp" "The ICMP message is truncated or its checksum wrong.";
-    IcmpUnsupported "icmp_unsupported" "An ICMP message other than an echo request.";
+    IcmpUnsupported "icmp_unsupported" "An ICMP message other than an echo request or an error that hosts act on.";
+    IcmpBadQuote "icmp_bad_quote" "An ICMP error whose quoted packet is cut short, malformed, or from another address than the error went to.";
+    IcmpQuotedFragment "icmp_quoted_fragment" "An ICMP error about a later fragment, which names no ports.";
+    IcmpAboutIcmp "icmp_about_icmp" "An ICMP error about an ICMP message, which no backend sends from a VIP.";
+    IcmpNoFlow "icmp_no_flow" "An ICMP error about a packet of no VIP.";
+    IcmpTunnelError "icmp_tunnel_error" "An ICMP error about the node's own encapsulated packet.";
+    IcmpErrorLimited "icmp_error_limited" "More ICMP errors to VIPs than a worker hands to backends in a second.";
     IcmpRateLimited "icmp_rate_limited" "More echo requests than the node answers in a second.";
     NdpRateLimited "ndp_rate_limited" "More neighbour solicitations than the node answers in a second.";
     ArpRateLimited "arp_rate_limited" "More ARP requests than the node answers in a second.";
@@ -130,7 +136,7 @@ drop_reasons! {
     TtlExpired "ttl_expired" "The time to live, or hop limit, would reach 0.";
     TooBig "too_big" "Too long for the link once encapsulated.";
     NoHeadroom "no_headroom" "No room in front of the packet for the outer header.";
-    BackendEvicted "backend_evicted" "A reset of a flow whose backend was evicted: no reset answers a reset.";
+    BackendEvicted "backend_evicted" "A reset, or an ICMP error, of a flow whose backend was evicted.";
     NeighbourQueueFull "neighbour_queue_full" "Too many packets wait for the next hop's address.";
     NeighbourUnresolved "neighbour_unresolved" "The next hop's address did not become known in time.";
     TransmitFull "transmit_full" "The device's transmit queue was full.";

@@ -7,6 +7,7 @@
 mod burst;
 mod exception;
 mod handoff;
+mod icmp;
 mod idle;
 mod probe;
 mod show;
@@ -25,6 +26,7 @@ use crate::exception::Exception;
 use crate::forward::OuterHeaders;
 use crate::handoff::Handoff;
 use crate::hold::HoldQueue;
+use crate::icmp::limits::IcmpLimits;
 use crate::link::{Command, WorkerLink};
 use crate::port::{Burst, Port};
 use crate::publish::Reader;
@@ -86,6 +88,7 @@ struct Core<P: Port> {
     reaper: Option<Reaper>,
     outer: OuterHeaders,
     limits: AnswerLimits,
+    icmp_limits: IcmpLimits,
     link: Arc<WorkerLink>,
     counters: Arc<WorkerCounters>,
     generation: u64,
@@ -110,6 +113,7 @@ impl<P: Port> Worker<P> {
             reaper: None,
             outer: OuterHeaders::new(options.number, options.workers),
             limits: AnswerLimits::default(),
+            icmp_limits: IcmpLimits::new(options.hash_seed),
             hold: HoldQueue::default(),
             link: options.link,
             counters,

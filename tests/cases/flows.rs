@@ -40,6 +40,10 @@ fn rst() -> Vec<u8> {
 }
 
 pub(super) fn cases() -> Vec<Case> {
+    let expired = |frame| {
+        let sent = Sent::dropped_at(frame, "ttl_expired", WEB_VIP, "web", Some("host-1"));
+        sent.told(11, 0, 0, "192.0.2.2")
+    };
     vec![
         Case::web(
             "tcp-syn",
@@ -110,18 +114,19 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         Case::web(
             "time-to-live",
-            "The inner time to live goes down by one; at 1 the packet is dropped.",
+            "The inner time to live goes down by one; at 1 the packet is dropped, and the node tells \
+             the client (time exceeded).",
             vec![
                 Sent::web(syn_with_ttl(255)),
                 Sent::web(syn_with_ttl(2)),
-                Sent::dropped_at(syn_with_ttl(1), "ttl_expired", WEB_VIP, "web", Some("host-1")),
-                Sent::dropped_at(syn_with_ttl(0), "ttl_expired", WEB_VIP, "web", Some("host-1")),
+                expired(syn_with_ttl(1)),
+                expired(syn_with_ttl(0)),
             ],
         ),
         Case::web(
             "too-big",
             "A packet of 1480 bytes just fits the link with its outer header, one byte more does \
-             not.",
+             not, and the client is told what would (RFC 1191).",
             vec![
                 Sent::web(ack(&[0x77; 1480 - 40])),
                 Sent::dropped_at(
@@ -130,7 +135,8 @@ pub(super) fn cases() -> Vec<Case> {
                     WEB_VIP,
                     "web",
                     Some("host-1"),
-                ),
+                )
+                .told(3, 4, 1480, "203.0.113.1"),
             ],
         ),
         entropy(),

@@ -167,23 +167,29 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         case(
             "ipv6-hop-limit",
-            "The inner hop limit goes down by one; at 1 the packet is dropped.",
+            "The inner hop limit goes down by one; at 1 the packet is dropped, and the node tells the \
+             client (time exceeded).",
             "host6-1",
             vec![
                 host6(hops(255)),
                 host6(hops(2)),
-                reason("ttl_expired", hops(1)),
-                reason("ttl_expired", hops(0)),
+                reason("ttl_expired", hops(1)).told(3, 0, 0, "2001:db8:0:1::2"),
+                reason("ttl_expired", hops(0)).told(3, 0, 0, "2001:db8:0:1::2"),
             ],
         ),
         case(
             "ipv6-too-big",
             "A packet of 1460 bytes just fits the link with an outer IPv6 header, one byte more \
-             does not.",
+             does not, and the client is told what would (RFC 4443).",
             "host6-1",
             vec![
                 host6(tcp(ACK, &[0x77; 1460 - 60])),
-                reason("too_big", tcp(ACK, &[0x77; 1461 - 60])),
+                reason("too_big", tcp(ACK, &[0x77; 1461 - 60])).told(
+                    2,
+                    0,
+                    1460,
+                    "2001:db8:cafe::1",
+                ),
             ],
         ),
         Case::new(

@@ -5,6 +5,7 @@ use etherparse::{
     ArpOperation, ArpPacketSlice, Icmpv4Slice, Icmpv4Type, Ipv4HeaderSlice, TcpHeaderSlice,
 };
 
+use super::judge_icmp as icmp;
 use super::judge_ipv6 as ipv6;
 use super::judge_tunnel::{Mode, Tunnels};
 use super::{Out, Outer, Place, Sent, place};
@@ -95,6 +96,10 @@ impl Judge {
             Out::Arp => arp_reply(&frame, &question, self.port_mac),
             Out::Reset if v6 => ipv6::reset(&frame, &question),
             Out::Reset => reset(&frame, &question),
+            Out::Error(error) => icmp::error(&frame, &question, error),
+            Out::Fragment { backend, last } => {
+                self.tunnels.check_fragment(&frame, *last, &question, &place(backend));
+            }
             Out::ArpRequest { target, to } => arp_request(&frame, *target, *to, self.port_mac),
             Out::Advertisement { overriding } => {
                 ipv6::advertisement(&frame, &question, *overriding, self.port_mac);

@@ -25,11 +25,21 @@ pub(super) struct Tunnels {
     next_identification: u16,
     /// What tells flows apart outside, by what does inside.
     marks: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What has come of an outer packet in fragments.
+    fragments: Vec<u8>,
+    /// Outer IPv6 packets in fragments count from 0, too.
+    next_fragment: u32,
 }
 
 impl Tunnels {
     pub(super) fn new(outer: Outer) -> Self {
-        Self { outer, next_identification: 0, marks: BTreeMap::new() }
+        Self {
+            outer,
+            next_identification: 0,
+            marks: BTreeMap::new(),
+            fragments: Vec::new(),
+            next_fragment: 0,
+        }
     }
 
     /// Is `frame` the packet of `question`, on its way to `place`?
@@ -83,11 +93,62 @@ impl Tunnels {
             }
         };
         check_inner(inner, came, inner_is_v6);
-        let flow = match inner_is_v6 {
-            true => came[8..came.len().min(44)].to_vec(),
-            false => came[12..24].to_vec(),
+        // An ICMP error has no ports; those of a case are about one flow.
+        let flow = match (inner_is_v6, came[6] == 58, came[9] == 1) {
+            (true, true, _) => came[8..40].to_vec(),
+            (true, false, _) => came[8..came.len().min(44)].to_vec(),
+            (false, _, true) => came[12..20].to_vec(),
+            (false, _, false) => came[12..24].to_vec(),
         };
         assert_eq!(self.marks.entry(flow).or_insert_with(|| mark.clone()), &mark, "one flow");
+    }
+
+    /// One fragment of an outer packet, in order; the last makes it whole, and that is judged.
+    /// RFC 791 section 3.2, RFC 8200 section 4.5.
+    pub(super) fn check_fragment(
+        &mut self,
+        frame: &Frame<'_>,
+        last: bool,
+        question: &Frame<'_>,
+        place: &Place,
+    ) {
+        let mut whole;
+        if place.address.is_ipv4() {
+            let header = checked_header(frame.body);
+            assert!(!header.dont_fragment(), "a router may cut it further");
+            assert_eq!(usize::from(header.total_len()), frame.body.len());
+            assert_eq!(header.more_fragments(), !last);
+            let offset = usize::from(header.fragments_offset().value()) * 8;
+            assert_eq!(offset, self.fragments.len());
+            self.fragments.extend(&frame.body[20..]);
+            let mut outer = header.to_header();
+            outer.more_fragments = false;
+            outer.dont_fragment = self.outer.dont_fragment;
+            outer.fragment_offset = Default::default();
+            outer.total_len = (20 + self.fragments.len()) as u16;
+            outer.header_checksum = outer.calc_header_checksum();
+            whole = outer.to_bytes().to_vec();
+        } else {
+            let (header, fragment) = (&frame.body[..40], &frame.body[40..48]);
+            assert_eq!(header[6], 44, "a fragment header");
+            let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            assert_eq!(length, frame.body.len() - 40);
+            let offset = u16::from_be_bytes([fragment[2], fragment[3]]);
+            assert_eq!(usize::from(offset & !7), self.fragments.len());
+            assert_eq!(offset & 7, u16::from(!last));
+            assert_eq!(fragment[4..8], self.next_fragment.to_be_bytes());
+            self.fragments.extend(&frame.body[48..]);
+            whole = header.to_vec();
+            whole[6] = fragment[0];
+            whole[4..6].copy_from_slice(&(self.fragments.len() as u16).to_be_bytes());
+        }
+        assert!(last || self.fragments.len().is_multiple_of(8), "whole units");
+        if last {
+            whole.append(&mut self.fragments);
+            // IPv4 fragments have the identification of their header.
+            self.next_fragment += 1;
+            self.check(Mode::Ipip, &Frame { body: &whole, ..*frame }, question, place);
+        }
     }
 
     /// RFC 2003 section 3.1 and SPEC section 2. Returns what is behind the header, and the mark.

@@ -50,7 +50,8 @@ pub(super) fn cases() -> Vec<Case> {
                     WEB_VIP,
                     "web",
                     Some("near-21"),
-                ),
+                )
+                .told(3, 4, 1500, "203.0.113.1"),
             ],
         ),
         Case::new(
@@ -88,7 +89,8 @@ fn second_port() -> Case {
                 WEB_VIP,
                 "web",
                 Some("tagged-5"),
-            ),
+            )
+            .told(3, 4, 1380, "203.0.113.1"),
         ],
     );
     case.outer.source = ([198, 18, 0, 2], 32);

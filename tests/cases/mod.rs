@@ -10,9 +10,11 @@ mod answers;
 mod drops;
 mod exception;
 mod flows;
+mod icmp;
 mod ipv6;
 mod ipv6_drops;
 pub(crate) mod judge;
+mod judge_icmp;
 mod judge_ipv6;
 mod judge_tunnel;
 mod links;
@@ -83,6 +85,10 @@ pub(crate) enum Out {
     Arp,
     /// The answer to this straggler.
     Reset,
+    /// The ICMP error about this packet.
+    Error(Error),
+    /// One more fragment of this packet's outer packet, by `ipip` to a backend.
+    Fragment { backend: &'static str, last: bool },
     /// An ARP request of the node's, for this address.
     ArpRequest { target: [u8; 4], to: [u8; 6] },
     /// The answer to this neighbour solicitation; `overriding`: it replaces what the asker knows.
@@ -90,6 +96,17 @@ pub(crate) enum Out {
     /// A neighbour solicitation of the node's, for this address: to all who could have it, or to
     /// the station that had it.
     Solicitation { target: [u8; 16], to: Option<[u8; 6]> },
+}
+
+/// An ICMP error of the node's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Error {
+    pub(crate) kind: u8,
+    pub(crate) code: u8,
+    /// In the last bytes of the header.
+    pub(crate) mtu: u32,
+    /// Who speaks.
+    pub(crate) source: IpAddr,
 }
 
 /// What outer headers of a case look like.
@@ -164,6 +181,7 @@ pub(crate) fn all() -> Vec<Case> {
         ndp::cases(),
         tunnels::cases(),
         exception::cases(),
+        icmp::cases(),
     ]
     .into_iter()
     .flatten()
@@ -305,6 +323,13 @@ impl Sent {
         let expected =
             Expected { vip: Some(vip), pool: Some(pool), backend, ..Expected::drop(reason) };
         Self::new(frame, expected)
+    }
+
+    /// Answered, whatever its verdict.
+    fn told(mut self, kind: u8, code: u8, mtu: u32, source: &str) -> Self {
+        let source = source.parse().unwrap();
+        self.expected.outputs.push(Out::Error(Error { kind, code, mtu, source }));
+        self
     }
 
     /// The same, `milliseconds` after the start of the capture.

@@ -50,12 +50,15 @@ fn both(
     let dropped = |frame, reason, vip| Sent::dropped_at(frame, reason, vip, "web", Some(backend));
     let mut last = tcp6(ACK, &[]);
     last[14 + 7] = 1;
-    sent.push(dropped(last, "ttl_expired", WEB6_VIP));
+    sent.push(dropped(last, "ttl_expired", WEB6_VIP).told(3, 0, 0, "2001:db8:0:1::2"));
     // What just fits the link with this mode's headers, and what does not.
     sent.push(four(ack4(&vec![0x77; fits - 40])));
     sent.push(six(tcp6(ACK, &vec![0x77; fits - 60])));
-    sent.push(dropped(ack4(&vec![0x77; fits - 39]), "too_big", WEB_VIP));
-    sent.push(dropped(tcp6(ACK, &vec![0x77; fits - 59]), "too_big", WEB6_VIP));
+    let mtu = fits as u32;
+    let four_more = dropped(ack4(&vec![0x77; fits - 39]), "too_big", WEB_VIP);
+    sent.push(four_more.told(3, 4, mtu, "203.0.113.1"));
+    let six_more = dropped(tcp6(ACK, &vec![0x77; fits - 59]), "too_big", WEB6_VIP);
+    sent.push(six_more.told(2, 0, mtu, "2001:db8:cafe::1"));
     for number in 0..8 {
         sent.push(four(syn(false, number)));
         sent.push(six(syn(true, number)));
@@ -179,7 +182,8 @@ fn second_chance(
         sent(ack4(b"known now"), WEB_VIP, other, 2, Some(first)),
         sent(tcp6(ACK, b"unknown"), WEB6_VIP, other, 2, Some(first)),
         sent(ack4(&vec![0x77; fits - 40]), WEB_VIP, other, 2, Some(first)),
-        Sent::dropped_at(ack4(&vec![0x77; fits - 39]), "too_big", WEB_VIP, "web", Some(other)),
+        Sent::dropped_at(ack4(&vec![0x77; fits - 39]), "too_big", WEB_VIP, "web", Some(other))
+            .told(3, 4, fits as u32, "203.0.113.1"),
     ];
     let changed = all.len();
     // And is gone from the file here: drained at once, and evicted.

@@ -6,7 +6,7 @@ use crate::reader::{Reader, TableAt, label};
 use crate::report::{Report, Reported};
 use crate::schema::client;
 use crate::schema::keys::{
-    self, CONNTRACK, DPDK, ENCAPSULATION, NODE, POOL, PORT, TOP, VIP, top as names,
+    self, CONNTRACK, DPDK, ENCAPSULATION, ICMP, NODE, POOL, PORT, TOP, VIP, top as names,
 };
 use crate::section::pool::PoolEntry;
 use crate::section::port::PortEntry;
@@ -25,6 +25,7 @@ pub(super) fn read<'d>(report: &mut Report<'d>, document: Document<'d>) -> Optio
     let node = table(&names::NODE);
     let dpdk = table(&names::DPDK);
     let encapsulation = table(&names::ENCAPSULATION);
+    let icmp = table(&names::ICMP);
     let conntrack = table(&names::CONNTRACK);
     let ports = tables(&mut top, &names::PORT);
     let pools = tables(&mut top, &names::POOL);
@@ -36,6 +37,7 @@ pub(super) fn read<'d>(report: &mut Report<'d>, document: Document<'d>) -> Optio
     let dpdk = dpdk.and_then(|at| node::read_dpdk(reader(report, &DPDK, at)));
     let encapsulation =
         encapsulation.and_then(|at| encapsulation::read(reader(report, &ENCAPSULATION, at)));
+    let icmp = icmp.and_then(|at| encapsulation::read_icmp(reader(report, &ICMP, at)));
     let conntrack = conntrack.and_then(|at| node::read_conntrack(reader(report, &CONNTRACK, at)));
     let ports = ports.and_then(|ports| read_ports(report, &ports, dpdk.as_ref().ok()));
     let pools = pools.and_then(|pools| read_pools(report, &pools));
@@ -65,6 +67,7 @@ pub(super) fn read<'d>(report: &mut Report<'d>, document: Document<'d>) -> Optio
         dpdk: dpdk.ok()?,
         ports: ports.ok()?.into_iter().map(|entry| entry.port).collect(),
         encapsulation: encapsulation.ok()?,
+        icmp: icmp.ok()?,
         conntrack: conntrack.ok()?,
         pools: pools.entries.into_iter().map(|entry| entry.pool).collect(),
         vips: vips.ok()?.into_iter().map(|entry| entry.vip).collect(),

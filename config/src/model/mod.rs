@@ -18,6 +18,7 @@ pub use controller::{
 };
 pub use node::{
     Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, Exception,
-    ExceptionDriver, FewerQueues, Forwarding, Idle, Neighbor, Node, OuterVlan, Pool, Port,
-    Protocol, QuicConfiguration, Scheduler, Timeouts, Vip, VipPort, VlanProtocol,
+    ExceptionDriver, FewerQueues, Forwarding, Icmp, Idle, MssClamp, Neighbor, Node, OuterVlan,
+    Oversize, Pool, Port, Protocol, QuicConfiguration, Scheduler, Timeouts, Vip, VipPort,
+    VlanProtocol,
 };

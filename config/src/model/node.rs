@@ -19,6 +19,8 @@ pub struct Config {
     pub ports: Vec<Port>,
     /// `[encapsulation]`
     pub encapsulation: Encapsulation,
+    /// `[icmp]`
+    pub icmp: Icmp,
     /// `[conntrack]`
     pub conntrack: Conntrack,
     /// `[[pool]]`, in the order of the file, ids unique.
@@ -176,6 +178,8 @@ pub struct Encapsulation {
     pub gue_checksum_v6: bool,
     /// Whether the outer IPv4 header says "don't fragment".
     pub dont_fragment: bool,
+    /// What is done with packets too long for it whose sender does not find out.
+    pub oversize: Oversize,
     /// Outer TTL or hop limit, 1 to 255.
     pub outer_ttl: u8,
 }
@@ -185,6 +189,40 @@ pub struct Encapsulation {
 pub struct Conntrack {
     /// Flows the whole node can hold.
     pub flows: u32,
+}
+
+/// ICMP errors: what is handed to backends, and what the node says itself. Rates are for each
+/// worker and second; 0 is never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Errors to VIPs that are handed to the backends of the flows they quote.
+    pub delivered_per_second: u32,
+    /// Errors of the node's own.
+    pub sent_per_second: u32,
+    /// Of these, to one source prefix (/24, /56).
+    pub sent_per_prefix: u32,
+    /// A packet to a VIP's address that no VIP takes, or whose pool has no backend for it, is
+    /// answered with port unreachable.
+    pub port_unreachable: bool,
+}
+
+/// What is done with a packet that does not fit its link once encapsulated, and whose sender does
+/// not find out its path's MTU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oversize {
+    /// The outer packet is fragmented.
+    Fragment,
+    /// It is dropped.
+    Drop,
+}
+
+/// The largest MSS that a client's SYN may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MssClamp {
+    /// So many bytes.
+    To(u16),
+    /// What fits one packet to the backend.
+    Auto,
 }
 
 /// A set of backends, and how flows are spread over them.
@@ -289,6 +327,8 @@ pub struct Vip {
     pub timeouts: Timeouts,
     /// What a client is known by; [`Affinity::Quic`] with [`Protocol::Udp`] only.
     pub affinity: Affinity,
+    /// The largest MSS that a client's SYN may name; `None`: any.
+    pub mss_clamp: Option<MssClamp>,
 }
 
 /// What a client is known by, when a backend is chosen.

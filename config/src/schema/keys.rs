@@ -11,6 +11,7 @@ pub(crate) static TOP: Section = Section {
         &top::DPDK,
         &top::PORT,
         &top::ENCAPSULATION,
+        &top::ICMP,
         &top::CONNTRACK,
         &top::POOL,
         &top::VIP,
@@ -76,9 +77,21 @@ pub(crate) static ENCAPSULATION: Section = Section {
         &encapsulation::SOURCE_ENTROPY_V4,
         &encapsulation::SOURCE_ENTROPY_V6,
         &encapsulation::DONT_FRAGMENT,
+        &encapsulation::OVERSIZE,
         &encapsulation::OUTER_TTL,
         &encapsulation::GUE_PORT,
         &encapsulation::GUE_CHECKSUM_V6,
+    ],
+    reload: Reload::Live,
+};
+/// `[icmp]`
+pub(crate) static ICMP: Section = Section {
+    title: "[icmp]",
+    keys: &[
+        &icmp::DELIVERED_PER_SECOND,
+        &icmp::SENT_PER_SECOND,
+        &icmp::SENT_PER_PREFIX,
+        &icmp::PORT_UNREACHABLE,
     ],
     reload: Reload::Live,
 };
@@ -135,6 +148,7 @@ pub(crate) static VIP: Section = Section {
         &vip::PROTOCOL,
         &vip::POOL,
         &vip::AFFINITY,
+        &vip::MSS_CLAMP,
         &vip::SYN_RECEIVED,
         &vip::ESTABLISHED,
         &vip::FIN_WAIT,
@@ -153,6 +167,7 @@ pub(crate) mod top {
         key("port", Kind::Tables("[[port]]"), Fallback::Required).rule("1 to 32");
     pub(crate) static ENCAPSULATION: Key =
         key("encapsulation", Kind::Table("[encapsulation]"), ABSENT);
+    pub(crate) static ICMP: Key = key("icmp", Kind::Table("[icmp]"), ABSENT);
     pub(crate) static CONNTRACK: Key = key("conntrack", Kind::Table("[conntrack]"), ABSENT);
     pub(crate) static POOL: Key =
         key("pool", Kind::Tables("[[pool]]"), NONE).rule("without `[controller]` only");
@@ -278,10 +293,28 @@ pub(crate) mod encapsulation {
         Kind::Boolean,
         Fallback::Words("`true`; `false` with `source_entropy_v4`"),
     );
+    pub(crate) static OVERSIZE: Key = key(
+        "oversize",
+        Kind::Choice { now: &["fragment", "drop"], later: &[] },
+        Fallback::Text("fragment"),
+    );
     pub(crate) static OUTER_TTL: Key = integer("outer_ttl", 1, 255, Fallback::Integer(64));
     pub(crate) static GUE_PORT: Key = integer("gue_port", 1, 65_535, Fallback::Integer(6080));
     pub(crate) static GUE_CHECKSUM_V6: Key =
         key("gue_checksum_v6", Kind::Boolean, Fallback::Boolean(true));
+}
+
+/// Keys of `[icmp]`.
+pub(crate) mod icmp {
+    use super::*;
+    const fn rate(name: &'static str, default: i64) -> Key {
+        integer(name, 0, 1_000_000, Fallback::Integer(default)).unit("packets a worker")
+    }
+    pub(crate) static DELIVERED_PER_SECOND: Key = rate("delivered_per_second", 10_000);
+    pub(crate) static SENT_PER_SECOND: Key = rate("sent_per_second", 1_000);
+    pub(crate) static SENT_PER_PREFIX: Key = rate("sent_per_prefix", 10);
+    pub(crate) static PORT_UNREACHABLE: Key =
+        key("port_unreachable", Kind::Boolean, Fallback::Boolean(false));
 }
 
 /// Keys of `[conntrack]`.
@@ -386,6 +419,10 @@ pub(crate) mod vip {
         Kind::Choice { now: &["flow", "source", "quic"], later: &[] },
         Fallback::Text("flow"),
     );
+    pub(crate) const LEAST_MSS: u16 = 88;
+    pub(crate) const LARGEST_MSS: u16 = 9_176;
+    pub(crate) static MSS_CLAMP: Key =
+        key("mss_clamp", Kind::MssClamp, NONE).unit("bytes of a TCP segment");
     pub(crate) static SYN_RECEIVED: Key = seconds("syn_received_seconds", 1, 30);
     pub(crate) static ESTABLISHED: Key = seconds("established_seconds", 1, 300);
     pub(crate) static FIN_WAIT: Key = seconds("fin_wait_seconds", 1, 60);

@@ -12,7 +12,9 @@ pub(crate) mod client;
 pub(crate) mod controller;
 pub(crate) mod keys;
 
-use keys::{BACKEND, CONNTRACK, DPDK, ENCAPSULATION, NEIGHBOR, NODE, POOL, PORT, QUIC, TOP, VIP};
+use keys::{
+    BACKEND, CONNTRACK, DPDK, ENCAPSULATION, ICMP, NEIGHBOR, NODE, POOL, PORT, QUIC, TOP, VIP,
+};
 
 /// Every kind of file, in the order of the documentation.
 pub static FILES: &[File] = &[
@@ -25,6 +27,7 @@ pub static FILES: &[File] = &[
             &PORT,
             &NEIGHBOR,
             &ENCAPSULATION,
+            &ICMP,
             &CONNTRACK,
             &POOL,
             &BACKEND,
@@ -152,6 +155,8 @@ pub enum Kind {
     },
     /// A port number, `"8000-8099"`, or `"any"`.
     Ports,
+    /// A segment size, or `"auto"`.
+    MssClamp,
     /// A table, written as shown.
     Table(&'static str),
     /// Any number of tables, each written as shown.
@@ -220,7 +225,7 @@ impl Kind {
             Self::Texts => "list of strings".to_owned(),
             Self::Notations { what, .. } => format!("list, each {}", with_article(what)),
             Self::Integers { .. } => "list of integers".to_owned(),
-            Self::Ports => "integer or string".to_owned(),
+            Self::Ports | Self::MssClamp => "integer or string".to_owned(),
             Self::Table(_) => "table".to_owned(),
             Self::Tables(_) => "tables".to_owned(),
         }
@@ -235,6 +240,9 @@ impl Kind {
                 format!("1 to 63 letters, digits and {}", spaced(punctuation))
             }
             Self::Ports => "1 to 65535, \"8000-8099\", or \"any\"".to_owned(),
+            Self::MssClamp => {
+                format!("{} to {}, or \"auto\"", keys::vip::LEAST_MSS, keys::vip::LARGEST_MSS)
+            }
             _ => String::new(),
         }
     }
@@ -263,6 +271,7 @@ impl Kind {
             }
             Self::Secret { what } => format!("{what} in quotes"),
             Self::Ports => "a port number, a range \"8000-8099\", or \"any\"".to_owned(),
+            Self::MssClamp => "a segment size in bytes, or \"auto\"".to_owned(),
             Self::Table(title) => format!("a table {title}"),
             Self::Tables(title) => format!("tables, each written {title}"),
             _ => with_article(&self.type_name()),

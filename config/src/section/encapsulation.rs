@@ -1,11 +1,11 @@
-//! `[encapsulation]`: the outer header.
+//! `[encapsulation]`: the outer header; and `[icmp]`, the errors that come of it.
 
 use super::address::not_unicast;
-use crate::model::Encapsulation;
+use crate::model::{Encapsulation, Icmp, Oversize};
 use crate::reader::Reader;
 use crate::report::Reported;
 use crate::schema::Key;
-use crate::schema::keys::encapsulation as keys;
+use crate::schema::keys::{encapsulation as keys, icmp};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -23,6 +23,8 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<Encapsulation, Reported
         // the answer would be lost and the flow would hang.
         Ok(!reader.is_present(&keys::SOURCE_ENTROPY_V4))
     };
+    let oversize = reader
+        .choice(&keys::OVERSIZE, &[("fragment", Oversize::Fragment), ("drop", Oversize::Drop)]);
     let outer_ttl = reader.integer(&keys::OUTER_TTL);
     let gue_port = reader.integer(&keys::GUE_PORT);
     let gue_checksum_v6 = reader.boolean(&keys::GUE_CHECKSUM_V6);
@@ -34,7 +36,22 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<Encapsulation, Reported
         gue_port: gue_port?,
         gue_checksum_v6: gue_checksum_v6?,
         dont_fragment: dont_fragment?,
+        oversize: oversize?,
         outer_ttl: outer_ttl?,
+    })
+}
+
+/// `[icmp]`
+pub(crate) fn read_icmp(mut reader: Reader<'_, '_>) -> Result<Icmp, Reported> {
+    let delivered_per_second = reader.integer(&icmp::DELIVERED_PER_SECOND);
+    let sent_per_second = reader.integer(&icmp::SENT_PER_SECOND);
+    let sent_per_prefix = reader.integer(&icmp::SENT_PER_PREFIX);
+    let port_unreachable = reader.boolean(&icmp::PORT_UNREACHABLE);
+    Ok(Icmp {
+        delivered_per_second: delivered_per_second?,
+        sent_per_second: sent_per_second?,
+        sent_per_prefix: sent_per_prefix?,
+        port_unreachable: port_unreachable?,
     })
 }
 

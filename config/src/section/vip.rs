@@ -1,7 +1,7 @@
 //! `[[vip]]`: what clients dial.
 
 use super::address::not_unicast;
-use crate::model::{Affinity, Protocol, Timeouts, Vip, VipPort};
+use crate::model::{Affinity, MssClamp, Protocol, Timeouts, Vip, VipPort};
 use crate::reader::{Reader, type_of};
 use crate::report::Reported;
 use crate::schema::keys::vip as keys;
@@ -30,6 +30,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<VipEntry, Reported> {
         &keys::AFFINITY,
         &[("flow", Affinity::Flow), ("source", Affinity::Source), ("quic", Affinity::Quic)],
     );
+    let mss_clamp = read_mss_clamp(&mut reader);
     let timeouts = read_timeouts(&mut reader);
     let vip = Vip {
         address: address?,
@@ -38,6 +39,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<VipEntry, Reported> {
         pool: pool?,
         timeouts: timeouts?,
         affinity: affinity?,
+        mss_clamp: mss_clamp?,
     };
     Ok(VipEntry {
         vip,
@@ -92,6 +94,27 @@ fn read_port(reader: &mut Reader<'_, '_>) -> Result<VipPort, Reported> {
             Some(_) => Err(reader.fault(key, "runs backwards", "the lower port first")),
             None => Err(reader.fault(key, "is not a port range", &expected)),
         },
+        other => Err(reader.fault(key, &format!("is {}", type_of(other)), &expected)),
+    }
+}
+
+fn read_mss_clamp(reader: &mut Reader<'_, '_>) -> Result<Option<MssClamp>, Reported> {
+    let key = &keys::MSS_CLAMP;
+    if !reader.is_present(key) {
+        return Ok(None);
+    }
+    let expected = key.kind.expected();
+    match reader.raw(key)? {
+        DeValue::Integer(digits) => {
+            let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok();
+            let allowed = keys::LEAST_MSS..=keys::LARGEST_MSS;
+            match number.and_then(|number| u16::try_from(number).ok()) {
+                Some(bytes) if allowed.contains(&bytes) => Ok(Some(MssClamp::To(bytes))),
+                _ => Err(reader.fault(key, "is out of range", &key.kind.range())),
+            }
+        }
+        DeValue::String(text) if text == "auto" => Ok(Some(MssClamp::Auto)),
+        DeValue::String(_) => Err(reader.fault(key, "is no segment size", &expected)),
         other => Err(reader.fault(key, &format!("is {}", type_of(other)), &expected)),
     }
 }

@@ -93,6 +93,25 @@ fn ports_are_numbers_ranges_or_any() {
 }
 
 #[test]
+fn an_mss_is_a_segment_size_or_auto() {
+    for (value, found) in [
+        ("87", "= 87 is out of range (expected 88 to 9176, or \"auto\")"),
+        ("65536", "= 65536 is out of range (expected 88 to 9176, or \"auto\")"),
+        (
+            "\"1400\"",
+            "= \"1400\" is no segment size (expected a segment size in bytes, or \"auto\")",
+        ),
+        ("true", "= true is a boolean (expected a segment size in bytes, or \"auto\")"),
+    ] {
+        check(
+            "pool = \"web\"\n",
+            &format!("pool = \"web\"\nmss_clamp = {value}\n"),
+            &format!("weir.toml:35: vip \"203.0.113.1\": mss_clamp {found}"),
+        );
+    }
+}
+
+#[test]
 fn the_pool_is_known() {
     check(
         "pool = \"web\"\n",

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use conntrack::{State, Timeouts};
-use dataplane::tables::Affinity;
+use dataplane::tables::{Affinity, MssClamp};
 use dataplane::vip::{VipMatch, VipPorts, VipProtocol};
 use proto::v1;
 
@@ -28,7 +28,7 @@ pub(super) fn binding(vip: &v1::Vip) -> Result<VipBinding, Refusal> {
         let field = format!("vip {}: {field}", shown(&vip.address));
         timeouts = timeouts.with(state, seconds(&field, given, default)? * 1000);
     }
-    Ok(VipBinding { matches, timeouts, affinity: Affinity::Flow })
+    Ok(VipBinding { matches, timeouts, affinity: Affinity::Flow, mss_clamp: MssClamp::Off })
 }
 
 /// `203.0.113.1`, `2001:db8::1`, or a prefix without host bits: `203.0.113.0/28`.

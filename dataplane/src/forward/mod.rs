@@ -1,9 +1,11 @@
 //! Fourth stage: the packet on its way to its backend. One file per mode.
 
+pub mod fragment;
 mod gre;
 mod gue;
 mod ipip;
 mod l2dsr;
+pub mod mss;
 mod outer;
 
 use std::net::IpAddr;
@@ -12,7 +14,7 @@ use conntrack::Family;
 
 use crate::buffer::Buffer;
 use crate::parse::Parsed;
-use crate::tables::{Backend, Encapsulation};
+use crate::tables::{Backend, Encapsulation, MAX_HEADER};
 use crate::verdict::DropReason;
 
 /// What a worker has to vary outer headers with.
@@ -21,6 +23,7 @@ pub struct OuterHeaders {
     next_identification: u16,
     first_identification: u16,
     last_identification: u16,
+    next_fragment: u32,
 }
 
 impl OuterHeaders {
@@ -34,7 +37,16 @@ impl OuterHeaders {
             next_identification: first_identification,
             first_identification,
             last_identification,
+            next_fragment: u32::from(first_identification) << 16,
         }
+    }
+
+    /// The identification of a fragmented IPv6 packet: each worker counts from a place of its own,
+    /// 2^16 times that of its IPv4 range.
+    pub fn fragment_identification(&mut self) -> u32 {
+        let identification = self.next_fragment;
+        self.next_fragment = identification.wrapping_add(1);
+        identification
     }
 
     #[inline(always)]
@@ -81,6 +93,38 @@ pub fn rewrite_naming<B: Buffer>(
     if parsed.ip_length > backend.inner_mtu {
         return Err(DropReason::TooBig);
     }
+    rewrite_any_length(packet, parsed, backend, flow_hash, outer, second)
+}
+
+/// As [`rewrite_naming`], of a packet that will not fit its link and is to be fragmented.
+///
+/// # Errors
+/// As [`rewrite`]; [`DropReason::TooBig`] for what no IP header can say the length of.
+#[cold]
+pub fn rewrite_oversize<B: Buffer>(
+    packet: &mut B,
+    parsed: &Parsed,
+    backend: &Backend,
+    flow_hash: u64,
+    outer: &mut OuterHeaders,
+    second: impl FnOnce() -> Option<IpAddr>,
+) -> Result<(), DropReason> {
+    // The header at its longest, with the address of a second backend in it.
+    if parsed.ip_length.checked_add((MAX_HEADER + 16) as u16).is_none() {
+        return Err(DropReason::TooBig);
+    }
+    rewrite_any_length(packet, parsed, backend, flow_hash, outer, second)
+}
+
+#[inline(always)]
+fn rewrite_any_length<B: Buffer>(
+    packet: &mut B,
+    parsed: &Parsed,
+    backend: &Backend,
+    flow_hash: u64,
+    outer: &mut OuterHeaders,
+    second: impl FnOnce() -> Option<IpAddr>,
+) -> Result<(), DropReason> {
     // Ethernet pads short packets; the padding is not the client's.
     packet.truncate(usize::from(parsed.link_length) + usize::from(parsed.ip_length));
     match backend.encapsulation {

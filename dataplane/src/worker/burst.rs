@@ -1,7 +1,7 @@
 //! One burst through the stages.
 
 use arrayvec::ArrayVec;
-use conntrack::{KeyHasher, Probe, Table};
+use conntrack::{KeyHasher, Probe, Segment, Table};
 
 use super::Core;
 use crate::answer::{self, LinkAnswer};
@@ -22,9 +22,9 @@ use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 /// One packet on its way through the stages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work {
-    parsed: Parsed,
+    pub(super) parsed: Parsed,
     class: Class,
-    flow_hash: u64,
+    pub(super) flow_hash: u64,
     probe: Probe,
     selection: Selection,
 }
@@ -77,7 +77,13 @@ impl<P: Port> Core<P> {
                 && let Some(queue) = transmit.get_mut(usize::from(backend.port))
                 && !queue.is_full()
             {
-                let verdict = match forward::rewrite_naming(
+                if tables.clamps && work.parsed.segment == Segment::Syn {
+                    let (work, from) = (*work, Some(port_index));
+                    let outcome = self.forward(packet, &work, vip, index, from, tables, now_ms);
+                    self.finish(outcome);
+                    continue;
+                }
+                match forward::rewrite_naming(
                     &mut packet,
                     &work.parsed,
                     backend,
@@ -89,31 +95,40 @@ impl<P: Port> Core<P> {
                         count(counters, vip, index, work.parsed.ip_length);
                         forwarded += 1;
                         let _ = queue.try_push(packet);
-                        Verdict::Forward
+                        outcomes.push(Outcome { verdict: Verdict::Forward, vip, backend: index });
                     }
                     Err(reason) => {
-                        counters.count_drop(reason);
-                        Verdict::Drop(reason)
+                        let (work, from) = (*work, Some(port_index));
+                        let verdict =
+                            self.refused(packet, &work, vip, index, reason, from, tables, now_ms);
+                        if verdict == Verdict::Forward {
+                            count(&self.counters, vip, index, work.parsed.ip_length);
+                            forwarded += 1;
+                        }
+                        self.finish(Outcome { verdict, vip, backend: index });
                     }
-                };
-                outcomes.push(Outcome { verdict, vip, backend: index });
+                }
                 continue;
             }
             let work = *work;
             let outcome = match work.class {
                 Class::Vip(vip) => match work.selection {
                     Selection::Backend(backend) => {
-                        self.forward(packet, &work, vip, backend, tables, now_ms)
+                        let from = Some(port_index);
+                        self.forward(packet, &work, vip, backend, from, tables, now_ms)
                     }
                     Selection::Reset(backend) => {
                         let outcome = self.reset(packet, &work, port_index, tables, now_ms);
                         Outcome { verdict: outcome, vip, backend }
                     }
                     Selection::Drop(reason) => {
+                        if reason == DropReason::NoBackend && tables.icmp.port_unreachable {
+                            self.unreachable(packet, &work.parsed, port_index, tables, now_ms);
+                        }
                         Outcome { verdict: Verdict::Drop(reason), vip, backend: NO_BACKEND }
                     }
                 },
-                Class::Icmp => Outcome::early(self.echo(packet, &work, port_index, tables, now_ms)),
+                Class::Icmp => self.icmp(packet, &work, port_index, tables, now_ms),
                 Class::Arp | Class::Ndp => {
                     Outcome::early(self.neighbour(packet, &work, port_index, tables, now_ms))
                 }
@@ -124,28 +139,41 @@ impl<P: Port> Core<P> {
                     tables,
                     now_ms,
                 )),
-                Class::Drop(reason) => Outcome::early(Verdict::Drop(reason)),
+                Class::Drop(reason) => {
+                    if reason == DropReason::NoVip && tables.icmp.port_unreachable {
+                        self.unreachable(packet, &work.parsed, port_index, tables, now_ms);
+                    }
+                    Outcome::early(Verdict::Drop(reason))
+                }
             };
-            match outcome.verdict {
-                Verdict::Forward | Verdict::HandOff => {}
-                Verdict::Reply => self.counters.replied.add(1),
-                Verdict::Host => self.counters.host.add(1),
-                Verdict::Hold => self.counters.held.add(1),
-                Verdict::Drop(reason) => self.counters.count_drop(reason),
-            }
-            self.outcomes.push(outcome);
+            self.finish(outcome);
         }
         self.counters.forwarded.add(forwarded);
     }
 
-    /// Sends a packet to its backend, or keeps it until the way is known.
+    /// Counts what became of a packet, and keeps it for who asks.
+    fn finish(&mut self, outcome: Outcome) {
+        match outcome.verdict {
+            Verdict::Forward | Verdict::HandOff => {}
+            Verdict::Reply => self.counters.replied.add(1),
+            Verdict::Host => self.counters.host.add(1),
+            Verdict::Hold => self.counters.held.add(1),
+            Verdict::Drop(reason) => self.counters.count_drop(reason),
+        }
+        self.outcomes.push(outcome);
+    }
+
+    /// Sends a packet to its backend, or keeps it until the way is known. `from` is the port it
+    /// came in at, where its sender is told of what hinders it; `None`: nobody is.
     #[cold]
+    #[expect(clippy::too_many_arguments, reason = "what a packet has come with so far")]
     pub(super) fn forward(
         &mut self,
         mut packet: P::Buffer,
         work: &Work,
         vip: u32,
         index: u32,
+        from: Option<u8>,
         tables: &Tables,
         now_ms: u32,
     ) -> Outcome {
@@ -171,6 +199,9 @@ impl<P: Port> Core<P> {
                 Err(_) => outcome(Verdict::Drop(DropReason::NeighbourQueueFull)),
             };
         }
+        if tables.clamps && work.parsed.segment == Segment::Syn {
+            self.clamp(&mut packet, &work.parsed, vip, index, tables);
+        }
         let parsed = &work.parsed;
         let second = || second(tables, vip, index, parsed).map(|(_, address)| address);
         let rewritten = forward::rewrite_naming(
@@ -181,12 +212,17 @@ impl<P: Port> Core<P> {
             &mut self.outer,
             second,
         );
-        if let Err(reason) = rewritten {
-            return outcome(Verdict::Drop(reason));
+        match rewritten {
+            Ok(()) => self.queue(packet, backend.port),
+            Err(reason) => {
+                match self.refused(packet, work, vip, index, reason, from, tables, now_ms) {
+                    Verdict::Forward => {}
+                    verdict => return outcome(verdict),
+                }
+            }
         }
         count(&self.counters, vip, index, work.parsed.ip_length);
         self.counters.forwarded.add(1);
-        self.queue(packet, backend.port);
         outcome(Verdict::Forward)
     }
 
@@ -210,7 +246,7 @@ impl<P: Port> Core<P> {
             }
             let Outcome { vip, backend, .. } = held.outcome;
             let work = Work::of(held.parsed, vip, held.flow_hash, backend);
-            let outcome = self.forward(held.buffer, &work, vip, backend, tables, now_ms);
+            let outcome = self.forward(held.buffer, &work, vip, backend, None, tables, now_ms);
             if let Verdict::Drop(reason) = outcome.verdict {
                 self.counters.count_drop(reason);
             }
@@ -239,7 +275,7 @@ impl<P: Port> Core<P> {
     }
 
     #[cold]
-    fn echo(
+    pub(super) fn echo(
         &mut self,
         mut packet: P::Buffer,
         work: &Work,

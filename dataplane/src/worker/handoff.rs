@@ -28,7 +28,6 @@ const ARRIVED: u8 = u8::MAX;
 impl<P: Port> Core<P> {
     /// Has a packet of the flow `parsed.key` dealt with by the worker that has the flow: here and
     /// now, or there.
-    #[expect(dead_code, reason = "used by what comes next: fragments, ICMP errors")]
     pub(super) fn bring(
         &mut self,
         packet: P::Buffer,
@@ -167,13 +166,18 @@ impl<P: Port> Core<P> {
         packet: P::Buffer,
         errand: Errand,
         parsed: &Parsed,
-        _port_index: u8,
+        port_index: u8,
         tables: &Tables,
         now_ms: u32,
     ) -> Outcome {
         match errand {
-            Errand::FirstFragment => self.forward_as_flow(packet, parsed, true, tables, now_ms),
-            Errand::LaterFragment => self.forward_as_flow(packet, parsed, false, tables, now_ms),
+            Errand::FirstFragment => {
+                self.forward_as_flow(packet, parsed, true, port_index, tables, now_ms)
+            }
+            Errand::LaterFragment => {
+                self.forward_as_flow(packet, parsed, false, port_index, tables, now_ms)
+            }
+            Errand::IcmpError => self.deliver(packet, parsed, tables, now_ms),
         }
     }
 
@@ -185,6 +189,7 @@ impl<P: Port> Core<P> {
         packet: P::Buffer,
         parsed: &Parsed,
         opens: bool,
+        port_index: u8,
         tables: &Tables,
         now_ms: u32,
     ) -> Outcome {
@@ -207,7 +212,8 @@ impl<P: Port> Core<P> {
         match selection {
             Selection::Backend(backend) => {
                 let work = Work::of(*parsed, vip, flow_hash, backend);
-                self.forward(packet, &work, vip, backend, tables, now_ms)
+                let from = Some(port_index);
+                self.forward(packet, &work, vip, backend, from, tables, now_ms)
             }
             // The sequence numbers a reset needs are those of the whole segment.
             Selection::Reset(backend) => {

@@ -8,5 +8,6 @@ pub(crate) mod pipeline;
 pub(crate) mod pooled;
 mod tunnels;
 mod verify;
+mod verify_icmp;
 mod verify_ipv6;
 pub(crate) mod world;

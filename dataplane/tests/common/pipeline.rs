@@ -22,13 +22,14 @@ use dataplane::link::{Command, FlowFilter, WorkerLink};
 use dataplane::port::memory::MemoryPort;
 use dataplane::publish::Publisher;
 use dataplane::quic::Configuration;
-use dataplane::tables::{Affinity, BackendState, Forwarding, Tables};
+use dataplane::tables::{Affinity, BackendState, Forwarding, Oversize, Tables};
 use dataplane::verdict::{DropReason, Verdict};
 use dataplane::vip::{VipPorts, VipProtocol};
 use dataplane::worker::{Worker, WorkerOptions};
 
 use super::tunnels;
 use super::verify::{ip_packet, is_reply, repair};
+use super::verify_icmp::{Pieces, is_error};
 use super::world::{
     GATEWAY_MAC, NODE_MAC, PoolSpec, VLAN, World, backend, backend6, set_affinity, vip, vip6,
 };
@@ -92,6 +93,8 @@ struct Run<'a> {
     before: Totals,
     received: u64,
     sent: Vec<(usize, Vec<u8>)>,
+    /// Fragments beyond the first of each outer packet, and ICMP errors.
+    extra: u64,
 }
 
 impl Pipeline {
@@ -102,6 +105,10 @@ impl Pipeline {
                 let mut tables = world.tables(1);
                 set_affinity(&mut tables, 1, Affinity::Quic, &quic());
                 set_affinity(&mut tables, 3, Affinity::Source, &[]);
+                tables.icmp.port_unreachable = version == 1;
+                if version == 2 {
+                    tables.oversize = Oversize::Drop;
+                }
                 (world, tables)
             })
             .collect();
@@ -133,6 +140,7 @@ impl Pipeline {
             before,
             received: 0,
             sent: Vec::new(),
+            extra: 0,
         };
         let mut rest = input;
         while let Some((head, behind)) = rest.split_at_checked(HEAD) {
@@ -187,18 +195,39 @@ impl Run<'_> {
             Verdict::Reply | Verdict::Host | Verdict::Drop(_) => {}
         }
         let mut replies = usize::from(outcome.verdict == Verdict::Reply);
+        let mut errors = usize::from(matches!(outcome.verdict, Verdict::Drop(_)));
         for index in 0..2 {
+            let mut pieces = Pieces::default();
             let sent = self.worker.port_mut(index).map(MemoryPort::take_sent).unwrap_or_default();
             for output in sent {
                 let output = output.data().to_vec();
                 if replies > 0 && index == port && is_reply(&output, frame) {
                     replies -= 1;
+                } else if errors > 0 && index == port && is_error(&output, frame) {
+                    errors -= 1;
+                    self.extra += 1;
                 } else if current.as_ref().is_some_and(|p| self.fits(p, index, &output)) {
                     current = None;
                 } else {
                     let at = self.held.iter().position(|packet| self.fits(packet, index, &output));
-                    let at = at.unwrap_or_else(|| panic!("nobody's packet: {output:02x?}"));
+                    if let Some(at) = at {
+                        self.held.remove(at);
+                        self.sent.push((index, output));
+                        continue;
+                    }
+                    let whole = pieces.take(&output);
+                    self.sent.push((index, output));
+                    let Some(whole) = whole else { continue };
+                    self.extra += pieces.count as u64 - 1;
+                    pieces = Pieces::default();
+                    if current.as_ref().is_some_and(|p| self.fits(p, index, &whole)) {
+                        current = None;
+                        continue;
+                    }
+                    let at = self.held.iter().position(|packet| self.fits(packet, index, &whole));
+                    let at = at.unwrap_or_else(|| panic!("nobody's packet: {whole:02x?}"));
                     self.held.remove(at);
+                    continue;
                 }
                 self.sent.push((index, output));
             }
@@ -244,7 +273,9 @@ impl Run<'_> {
             + since(now.host, before.host)
             + since(now.dropped, before.dropped);
         assert_eq!(ended + self.worker.held() as u64, self.received, "each packet has one end");
-        let sent = since(now.forwarded, before.forwarded) + since(now.replied, before.replied);
+        let sent = since(now.forwarded, before.forwarded)
+            + since(now.replied, before.replied)
+            + self.extra;
         assert_eq!(sent, self.sent.len() as u64);
         assert_eq!(since(now.transmitted, before.transmitted), self.sent.len() as u64);
         assert!(self.held.len() >= self.worker.held());
@@ -306,6 +337,9 @@ fn copy(tables: &Tables, generation: u64) -> Tables {
         ports: Arc::clone(&tables.ports),
         steered: tables.steered,
         reaper_tick_ms: tables.reaper_tick_ms,
+        clamps: tables.clamps,
+        oversize: tables.oversize,
+        icmp: tables.icmp,
     }
 }
 

@@ -10,7 +10,8 @@ use conntrack::Timeouts;
 use dataplane::quic::{Configuration, Router, ServerId};
 use dataplane::second_chance::PreviousOwners;
 use dataplane::tables::{
-    Affinity, Backend, BackendState, Encapsulation, Forwarding, Pool, PortTable, Tables, Vip,
+    Affinity, Backend, BackendState, Encapsulation, Forwarding, IcmpOptions, Oversize, Pool,
+    PortTable, Tables, Vip,
 };
 use dataplane::vip::{VipLookup, VipMatch, VipPorts, VipProtocol};
 use dataplane::wire::{LinkTags, MacAddress};
@@ -148,6 +149,9 @@ impl World {
             reaper_tick_ms: conntrack::Reaper::tick_for(
                 self.vips.iter().map(|vip| vip.timeouts.shortest()).min().unwrap_or(0),
             ),
+            clamps: false,
+            oversize: Oversize::default(),
+            icmp: IcmpOptions::default(),
         }
     }
 

@@ -155,6 +155,16 @@ catalogue! {
         "TCP resets sent to clients of evicted backends.");
     WORKER_DROPPED = counter("weir_worker_dropped_packets_total", WORKER, "packets",
         "Packets dropped, for any reason.");
+    WORKER_ICMP_DELIVERED = counter("weir_worker_icmp_delivered_total", WORKER, "errors",
+        "ICMP errors to VIPs handed to the backends of the flows they quote.");
+    WORKER_ICMP_LIMITED = counter("weir_worker_icmp_limited_total", WORKER, "errors",
+        "ICMP errors of the node's own that were due, and not sent because of the limits.");
+    WORKER_FRAGMENTED = counter("weir_worker_fragmented_packets_total", WORKER, "packets",
+        "Packets sent in an outer packet that was cut into fragments.");
+    WORKER_MSS_CLAMPED = counter("weir_worker_mss_clamped_total", WORKER, "packets",
+        "SYNs whose MSS was lowered by the VIP's `mss_clamp`.");
+    WORKER_ICMP_SENT = counter("weir_worker_icmp_sent_total", &["worker", "kind"], "errors",
+        "ICMP errors of the node's own, by kind: too_big, time_exceeded or port_unreachable.");
     WORKER_POLLS = counter("weir_worker_polls_total", &["worker", "kind"], "polls",
         "Rounds of the worker, by kind: busy ones found packets, idle ones none.");
     WORKER_BUSY = counter("weir_worker_busy_seconds_total", WORKER, "seconds",

@@ -65,6 +65,7 @@ pub(super) fn workers(text: &mut Exposition, state: &AdminState, node: &Node) {
         (&WORKER_DROPPED, WorkerCounters::total_drops),
     ];
     write_columns(text, node, &columns);
+    icmp(text, node);
     let mut family = text.family(&WORKER_POLLS);
     for (number, worker) in node.workers().iter().enumerate() {
         let (number, counters) = (number.to_string(), &worker.counters);
@@ -92,6 +93,24 @@ pub(super) fn workers(text: &mut Exposition, state: &AdminState, node: &Node) {
     let mut family = text.family(&WORKER_BUFFERS);
     for (number, buffers) in state.buffers.iter().enumerate() {
         family.sample(&[&number.to_string()], buffers.available());
+    }
+}
+
+/// ICMP errors, and what was done about packets too long.
+fn icmp(text: &mut Exposition, node: &Node) {
+    let columns: [Column; 4] = [
+        (&WORKER_ICMP_DELIVERED, |counters| counters.icmp.delivered.get()),
+        (&WORKER_ICMP_LIMITED, |counters| counters.icmp.limited.get()),
+        (&WORKER_FRAGMENTED, |counters| counters.icmp.fragmented.get()),
+        (&WORKER_MSS_CLAMPED, |counters| counters.icmp.clamped.get()),
+    ];
+    write_columns(text, node, &columns);
+    let mut family = text.family(&WORKER_ICMP_SENT);
+    for (number, worker) in node.workers().iter().enumerate() {
+        let (number, icmp) = (number.to_string(), &worker.counters.icmp);
+        family.sample(&[&number, "too_big"], icmp.too_big.get());
+        family.sample(&[&number, "time_exceeded"], icmp.time_exceeded.get());
+        family.sample(&[&number, "port_unreachable"], icmp.port_unreachable.get());
     }
 }
 
