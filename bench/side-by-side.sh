@@ -13,46 +13,16 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-pages=/proc/sys/vm/nr_hugepages
-reserve=$root/scripts/hugepages.sh
-before= # pages there were, once this script has asked for more
-
 die() {
     printf 'side-by-side: %s\n' "$*" >&2
     exit 1
 }
 
+# shellcheck source=bench/hugepages.sh
+source "$root/bench/hugepages.sh"
+
 usage() {
     sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-}
-
-give_back() {
-    [[ -n $before ]] || return 0
-    if [[ -x $reserve ]]; then
-        "$reserve" --release >/dev/null || true
-    else
-        echo "$before" >"$pages" || true
-    fi
-}
-
-# get_hugepages MIB: free hugepages for that much, or no benchmark.
-get_hugepages() {
-    local mib=$1 free
-    free=$(awk '/^HugePages_Free/ { free = $2 } /^Hugepagesize/ { print int(free * $2 / 1024) }' /proc/meminfo)
-    ((free < mib)) || return 0
-    if [[ -x $reserve ]]; then
-        # What it reserved for others before stays theirs: it returns all or nothing.
-        local others=0
-        [[ ! -s /run/weir-hugepages ]] || read -r others _ </run/weir-hugepages
-        ((others > 0)) || before=$(cat "$pages")
-        "$reserve" "$mib" >&2 || die "no $mib MiB of hugepages: the cases with 1 M flows cannot run"
-        return 0
-    fi
-    before=$(cat "$pages")
-    echo $((before + (mib - free + 1) / 2)) >"$pages" || die "$pages is not writable"
-    free=$(awk '/^HugePages_Free/ { print $2 * 2 }' /proc/meminfo)
-    ((free >= mib)) ||
-        die "wanted $mib MiB of hugepages, the kernel has $free: the cases with 1 M flows cannot run"
 }
 
 arguments=()

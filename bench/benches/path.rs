@@ -12,7 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bench::flows;
-use bench::frame::{self, FRAME_BYTES, Kind};
+use bench::flows::Ip;
+use bench::frame::{self, Kind};
 use bench::scenario::{self, Case};
 use conntrack::{KeyHasher, Probe, Table};
 use control::node::{Node, PortFacts};
@@ -41,10 +42,11 @@ struct InPlace {
 }
 
 impl InPlace {
-    fn new(frame: &[u8; FRAME_BYTES]) -> Self {
+    fn new(frame: &[u8]) -> Self {
         let mut bytes = [0; ROOM];
-        bytes[HEADROOM..HEADROOM + FRAME_BYTES].copy_from_slice(frame);
-        Self { bytes, start: HEADROOM, end: HEADROOM + FRAME_BYTES }
+        let end = HEADROOM + frame.len();
+        bytes[HEADROOM..end].copy_from_slice(frame);
+        Self { bytes, start: HEADROOM, end }
     }
 }
 
@@ -124,7 +126,8 @@ fn path(criterion: &mut Criterion) {
         .into_iter()
         .map(|number| {
             let (to, from) = (scenario::NODE_MAC, scenario::ROUTER_MAC);
-            InPlace::new(&frame::frame(&flows::flow(number), number, Kind::Ack, to, from))
+            let flow = flows::flow(Ip::V4, number);
+            InPlace::new(&frame::frame(&flow, number, Kind::Ack, to, from))
         })
         .collect();
     let parsed: Vec<Parsed> = packets.iter().map(|packet| parse(packet, port)).collect();

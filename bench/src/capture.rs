@@ -8,21 +8,21 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 
-use crate::flows::{self, MOST_FLOWS};
+use crate::flows::{self, Ip, MOST_FLOWS};
 use crate::frame::{self, Kind};
 use crate::scenario;
 
-/// Writes one frame of each of `flows` flows to `path`, in shuffled order.
+/// Writes one frame of each of `flows` flows over `ip` to `path`, in shuffled order.
 ///
 /// # Errors
 /// When the file cannot be written, or there are not so many flows.
-pub fn write(path: &Path, flows: u32, kind: Kind) -> Result<()> {
+pub fn write(path: &Path, flows: u32, ip: Ip, kind: Kind) -> Result<()> {
     ensure!((1..=MOST_FLOWS).contains(&flows), "flows: {flows} is not in 1..={MOST_FLOWS}");
     let name = path.display();
     let file = File::create(path).with_context(|| format!("{name}: cannot be written"))?;
     let mut writer = PcapWriter::new(BufWriter::new(file))?;
     for number in flows::shuffled(flows) {
-        let flow = flows::flow(number);
+        let flow = flows::flow(ip, number);
         let frame = frame::frame(&flow, number, kind, scenario::NODE_MAC, scenario::ROUTER_MAC);
         writer
             .write_packet(&PcapPacket::new(Duration::ZERO, frame.len() as u32, &frame))
@@ -55,10 +55,10 @@ mod tests {
     #[test]
     fn a_capture_holds_one_minimum_frame_of_each_flow() {
         let path = std::env::temp_dir().join(format!("weir-bench-{}.pcap", std::process::id()));
-        write(&path, 500, Kind::Ack).unwrap();
+        write(&path, 500, Ip::V4, Kind::Ack).unwrap();
         let mut seen = std::collections::HashSet::new();
         read(&path, |frame| {
-            assert_eq!(frame.len(), frame::FRAME_BYTES);
+            assert_eq!(frame.len(), 60);
             assert_eq!(frame[..6], scenario::NODE_MAC);
             seen.insert(frame[26..38].to_vec());
         })
@@ -69,6 +69,6 @@ mod tests {
 
     #[test]
     fn no_flows_are_refused() {
-        assert!(write(Path::new("/nonexistent"), 0, Kind::Ack).is_err());
+        assert!(write(Path::new("/nonexistent"), 0, Ip::V6, Kind::Ack).is_err());
     }
 }

@@ -3,45 +3,67 @@
 //! Four flows share a client address, as browsers' do; the address is a bijective scramble of the
 //! client's number, so that neighbours in number are not neighbours in any table.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// VIPs that flows are spread over.
 pub const VIPS: u32 = 1000;
 /// Port of every VIP.
 pub const VIP_PORT: u16 = 80;
-/// Flows there are numbers for: four for each address of 10.0.0.0/8.
+/// Flows there are numbers for: four for each of 2^24 client addresses.
 pub const MOST_FLOWS: u32 = 1 << 26;
 
 const FLOWS_PER_CLIENT: u32 = 4;
 /// Odd, so that multiplying by it permutes the 24-bit numbers.
 const SCRAMBLE: u32 = 0x9e_3779;
 
+/// A version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ip {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
 /// One TCP flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// The client.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Its port, 1024 or above.
     pub source_port: u16,
     /// The VIP.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// The VIP's port.
     pub destination_port: u16,
 }
 
-/// The address of VIP `number` (below [`VIPS`]), in the range for benchmarks (RFC 2544).
-pub fn vip_address(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 1).to_bits() + number % VIPS)
+/// The address of VIP `number` (below [`VIPS`]), in the range for benchmarks (RFC 2544, RFC 5180).
+pub fn vip_address(ip: Ip, number: u32) -> IpAddr {
+    let number = number % VIPS;
+    match ip {
+        Ip::V4 => Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 1).to_bits() + number).into(),
+        Ip::V6 => Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 1, number as u16).into(),
+    }
 }
 
 /// The flow with this number, which is below [`MOST_FLOWS`].
-pub fn flow(number: u32) -> Flow {
+pub fn flow(ip: Ip, number: u32) -> Flow {
     let client = (number / FLOWS_PER_CLIENT).wrapping_mul(SCRAMBLE) & 0xff_ffff;
     let port = 1024 + (number % FLOWS_PER_CLIENT) * 16_001 + client % 16_001;
+    let [_, high, rest @ ..] = client.to_be_bytes();
+    let source = match ip {
+        Ip::V4 => Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | client).into(),
+        // Clients differ in their networks, as most do.
+        Ip::V6 => {
+            let (network, host) = (u16::from(high), u16::from_be_bytes(rest));
+            Ipv6Addr::new(0x2001, 0xdb8, 0x100 | network, host, 0x2aa, 0xff, 0xfe00, 1).into()
+        }
+    };
     Flow {
-        source: Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | client),
+        source,
         source_port: port as u16,
-        destination: vip_address(number),
+        destination: vip_address(ip, number),
         destination_port: VIP_PORT,
     }
 }
@@ -70,11 +92,14 @@ mod tests {
 
     #[test]
     fn flows_are_distinct_and_cover_all_vips() {
-        let flows: HashSet<Flow> = (0..1 << 20).map(flow).collect();
-        assert_eq!(flows.len(), 1 << 20);
-        let vips: HashSet<Ipv4Addr> = flows.iter().map(|flow| flow.destination).collect();
-        assert_eq!(vips.len(), VIPS as usize);
-        assert!(flows.iter().all(|flow| flow.source.is_private() && flow.source_port >= 1024));
+        for ip in [Ip::V4, Ip::V6] {
+            let flows: HashSet<Flow> = (0..1 << 20).map(|number| flow(ip, number)).collect();
+            assert_eq!(flows.len(), 1 << 20);
+            let vips: HashSet<IpAddr> = flows.iter().map(|flow| flow.destination).collect();
+            assert_eq!(vips.len(), VIPS as usize);
+            let family = |address: IpAddr| address.is_ipv4() == (ip == Ip::V4);
+            assert!(flows.iter().all(|flow| family(flow.source) && flow.source_port >= 1024));
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! [`capture`] writes the sources from [`flows`] and [`frame`]s. [`scenario`] is the node under
 //! test, as an operator would configure it; [`weir`] runs it as `weir run` does, with a
 //! [`sampled`] port whose packets [`verify`] compares byte by byte; [`testpmd`] is the yardstick.
-//! [`side_by_side`] interleaves them. Single parts are measured in `benches/`.
+//! [`side_by_side`] interleaves them; [`swaps`] exchanges tables meanwhile, and looks at [`gaps`]
+//! between polls. Single parts are measured in `benches/`.
 //!
 //! [`fleet`] is the other half: the control plane at full size, with processes of `weir`.
 
@@ -14,9 +15,11 @@ pub mod cpu_time;
 pub mod fleet;
 pub mod flows;
 pub mod frame;
+pub mod gaps;
 pub mod sampled;
 pub mod scenario;
 pub mod side_by_side;
+pub mod swaps;
 pub mod testpmd;
 pub mod verify;
 pub mod weir;

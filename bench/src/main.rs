@@ -7,11 +7,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use bench::flows::Ip;
 use bench::frame::Kind;
 use bench::scenario::{self, Case};
-use bench::{capture, side_by_side, weir};
+use bench::{capture, side_by_side, swaps, weir};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Whole-path benchmarks of Weir.
@@ -32,6 +34,9 @@ enum Command {
         /// What each frame carries.
         #[arg(long, value_enum, default_value = "ack")]
         kind: Segment,
+        /// Over IPv6.
+        #[arg(long)]
+        ipv6: bool,
         /// The file to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -41,12 +46,36 @@ enum Command {
         /// The packet source, made for this case.
         #[arg(long, value_name = "FILE")]
         source: PathBuf,
-        /// hit_4k, hit_1m or new.
+        /// hit_4k, hit_1m, new, v6_hit_1m or gue_hit_1m.
         #[arg(long)]
         case: String,
         /// How long to measure.
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
+    },
+    /// Exchange tables under load, in turns with slices of time without; prints one line of JSON.
+    Swap {
+        /// The packet source, made for the case hit_4k.
+        #[arg(long, value_name = "FILE")]
+        source: PathBuf,
+        /// How long to measure with, and without.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+        /// Milliseconds from one exchange to the next; 0: without a pause.
+        #[arg(long, default_value_t = 100)]
+        every_ms: u64,
+    },
+    /// The same without a pause, as a table: how long the worker is away from its port.
+    BuildDelay {
+        /// How long to measure with, and without.
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// Also write the result as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// A folder for the packet source.
+        #[arg(long, value_name = "FOLDER")]
+        work: PathBuf,
     },
     /// Measure all cases and testpmd, interleaved; prints a table.
     SideBySide {
@@ -63,8 +92,12 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         work: PathBuf,
     },
-    /// Print how many MiB of hugepages the largest case needs.
-    Memory,
+    /// Print how many MiB of hugepages a case needs.
+    Memory {
+        /// The case; without, the one that needs most.
+        #[arg(long)]
+        case: Option<String>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,26 +118,36 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Capture { flows, kind, out } => {
+        Command::Capture { flows, kind, ipv6, out } => {
             let kind = match kind {
                 Segment::Ack => Kind::Ack,
                 Segment::Syn => Kind::Syn,
             };
-            capture::write(&out, flows, kind)
+            capture::write(&out, flows, if ipv6 { Ip::V6 } else { Ip::V4 }, kind)
         }
         Command::Run { source, case, seconds } => {
+            let names = Case::NAMES.join(", ");
             let case = Case::named(&case)
-                .ok_or_else(|| anyhow!("no case \"{case}\" (expected hit_4k, hit_1m or new)"))?;
+                .ok_or_else(|| anyhow!("no case \"{case}\" (expected one of {names})"))?;
             let report = weir::run(&source, case, seconds)?;
             println!("{}", serde_json::to_string(&report)?);
             Ok(())
         }
+        Command::Swap { source, seconds, every_ms } => {
+            let report = swaps::run(&source, seconds, Duration::from_millis(every_ms))?;
+            println!("{}", serde_json::to_string(&report)?);
+            Ok(())
+        }
+        Command::BuildDelay { seconds, json, work } => {
+            swaps::build_delay(&work, seconds, json.as_deref())
+        }
         Command::SideBySide { json, rounds, seconds, work } => {
             side_by_side::run(&side_by_side::Options { json, rounds, seconds, work })
         }
-        Command::Memory => {
-            let needed = ["hit_4k", "hit_1m", "new"]
+        Command::Memory { case } => {
+            let needed = Case::NAMES
                 .into_iter()
+                .filter(|name| case.as_deref().is_none_or(|case| case == *name))
                 .filter_map(Case::named)
                 .map(|case| scenario::memory_mib(case.flows, case.table))
                 .max();

@@ -1,24 +1,33 @@
-//! The node under test: 1,000 VIPs on one pool of 100 backends, all on-link and all known.
+//! The node under test: 1,000 VIPs on one pool, of 100 backends that are on-link and known, or of
+//! 750 behind a router.
 //!
 //! It is written as the text of a configuration file and read by the same code as an operator's,
 //! so that what is measured is a node that could be run.
 
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use crate::flows::{VIP_PORT, VIPS, vip_address};
+use crate::flows::{Ip, VIP_PORT, VIPS, vip_address};
+use crate::frame::Kind;
 
-/// Backends of the pool.
-pub const BACKENDS: u8 = 100;
+/// Backends of most pools.
+const FEW: u16 = 100;
+/// Backends of a pool whose table is exchanged: the control plane's full size.
+const MANY: u16 = 750;
+/// Weight of a backend.
+pub const WEIGHT: u16 = 100;
 /// The pool's name.
 pub const POOL: &str = "bench";
 /// The node's MAC address: what frames of the source are addressed to.
 pub const NODE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// Where frames of the source come from.
 pub const ROUTER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xfe];
-/// The node's address: the outer source.
-pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The node's addresses: outer sources.
+const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const NODE_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1);
+/// Who is in front of backends that are not on the link; its MAC address is [`ROUTER_MAC`].
+const ROUTER_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 
 /// Descriptors of each queue, for Weir and testpmd alike.
 pub const DESCRIPTORS: u16 = 1024;
@@ -34,21 +43,91 @@ pub struct Case {
     pub flows: u32,
     /// Flows the conntrack table holds.
     pub table: u32,
+    /// The version of IP of clients, VIPs and backends.
+    pub ip: Ip,
+    /// How packets are sent on.
+    pub mode: Mode,
+    /// Backends of the pool.
+    pub backends: u16,
+}
+
+/// What is put around a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// IP in IP.
+    Ipip,
+    /// Generic UDP Encapsulation, variant 1.
+    Gue,
 }
 
 impl Case {
-    /// The case called `hit_4k`, `hit_1m` or `new`.
+    /// The cases there are.
+    pub const NAMES: [&str; 6] = ["hit_4k", "hit_1m", "new", "v6_hit_1m", "gue_hit_1m", "swap"];
+
+    /// The case of this name, one of [`Case::NAMES`].
     pub fn named(name: &str) -> Option<Self> {
         // With few flows a table of 16 times as many: the default one, of 2 M, would spread them
         // over 500 times the memory, and the case would measure the TLB. With many the default;
         // and for new flows a quarter of them, so that each is long evicted when its next SYN comes.
-        const TABLE: u32 = 2_000_000;
+        let few = Self {
+            new_flows: false,
+            flows: 1 << 12,
+            table: 1 << 16,
+            ip: Ip::V4,
+            mode: Mode::Ipip,
+            backends: FEW,
+        };
+        let many = Self { flows: 1 << 20, table: 2_000_000, ..few };
         Some(match name {
-            "hit_4k" => Self { new_flows: false, flows: 1 << 12, table: 1 << 16 },
-            "hit_1m" => Self { new_flows: false, flows: 1 << 20, table: TABLE },
-            "new" => Self { new_flows: true, flows: 1 << 20, table: 1 << 18 },
+            "hit_4k" => few,
+            "hit_1m" => many,
+            "new" => Self { new_flows: true, table: 1 << 18, ..many },
+            "v6_hit_1m" => Self { ip: Ip::V6, ..many },
+            "gue_hit_1m" => Self { mode: Mode::Gue, ..many },
+            "swap" => Self { backends: MANY, ..few },
             _ => return None,
         })
+    }
+
+    /// What each frame of its source carries.
+    pub fn kind(&self) -> Kind {
+        if self.new_flows { Kind::Syn } else { Kind::Ack }
+    }
+
+    /// The name of its source, which other cases can share.
+    pub fn source_name(&self) -> String {
+        let kind = if self.new_flows { "syn" } else { "ack" };
+        let ip = if self.ip == Ip::V6 { "v6" } else { "v4" };
+        format!("{ip}_{kind}_{}.pcap", self.flows)
+    }
+
+    /// The node's address: the outer source.
+    pub fn node_address(&self) -> IpAddr {
+        match self.ip {
+            Ip::V4 => NODE_ADDRESS.into(),
+            Ip::V6 => NODE_ADDRESS6.into(),
+        }
+    }
+
+    /// Whether backends are behind the router.
+    fn routed(&self) -> bool {
+        self.backends > FEW
+    }
+
+    /// The address of backend `number`.
+    pub fn backend_address(&self, number: u16) -> IpAddr {
+        let [high, low] = number.to_be_bytes();
+        match self.ip {
+            Ip::V4 if self.routed() => Ipv4Addr::new(172, 20, high, low).into(),
+            Ip::V4 => Ipv4Addr::new(192, 0, 2, 101 + low).into(),
+            Ip::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 1, number).into(),
+        }
+    }
+
+    /// The MAC address that its packets go to.
+    pub fn backend_mac(&self, number: u16) -> [u8; 6] {
+        let [high, low] = number.to_be_bytes();
+        if self.routed() { ROUTER_MAC } else { [0x02, 0, 0, 1, high, low] }
     }
 }
 
@@ -71,23 +150,18 @@ pub fn device(source: &Path) -> String {
     format!("net_pcap0,rx_pcap={},infinite_rx=1", source.display())
 }
 
-/// The address of backend `number`.
-pub fn backend_address(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(192, 0, 2, 101 + number)
-}
-
-/// Its MAC address.
-pub fn backend_mac(number: u8) -> [u8; 6] {
-    [0x02, 0, 0, 0, 1, number]
-}
-
-/// Its id.
-pub fn backend_id(number: u8) -> String {
+/// The id of backend `number`.
+pub fn backend_id(number: u16) -> String {
     format!("host-{number}")
 }
 
 /// The text of the node's configuration.
 pub fn configuration(source: &Path, case: Case) -> String {
+    configuration_with(source, case, WEIGHT)
+}
+
+/// The same with another weight of backend 0: another table.
+pub fn configuration_with(source: &Path, case: Case, weight: u16) -> String {
     let mut text = format!(
         r#"[node]
 name = "bench"
@@ -107,7 +181,8 @@ flows = {table}
 name = "uplink"
 device = "{device}"
 mac = "{mac}"
-addresses = ["{NODE_ADDRESS}/24"]
+addresses = ["{NODE_ADDRESS}/24", "{NODE_ADDRESS6}/64"]
+gateways = ["{ROUTER_ADDRESS}"]
 rx_descriptors = {DESCRIPTORS}
 tx_descriptors = {DESCRIPTORS}
 "#,
@@ -121,19 +196,28 @@ tx_descriptors = {DESCRIPTORS}
         text.write_fmt(arguments).expect("writing to a String cannot fail");
         text.push('\n');
     };
-    line(format_args!("neighbors = ["));
-    for number in 0..BACKENDS {
-        let (address, mac) = (backend_address(number), mac_text(backend_mac(number)));
+    let router = mac_text(ROUTER_MAC);
+    line(format_args!(
+        "neighbors = [\n  {{ address = \"{ROUTER_ADDRESS}\", mac = \"{router}\" }},"
+    ));
+    for number in (0..case.backends).filter(|_| !case.routed()) {
+        let (address, mac) = (case.backend_address(number), mac_text(case.backend_mac(number)));
         line(format_args!("  {{ address = \"{address}\", mac = \"{mac}\" }},"));
     }
-    line(format_args!("]\n\n[[pool]]\nid = \"{POOL}\"\nforwarding = \"ipip\""));
+    let mode = match case.mode {
+        Mode::Ipip => "ipip",
+        Mode::Gue => "gue",
+    };
+    line(format_args!("]\n\n[[pool]]\nid = \"{POOL}\"\nforwarding = \"{mode}\""));
     line(format_args!("hash_secret = \"000102030405060708090a0b0c0d0e0f\""));
-    for number in 0..BACKENDS {
-        let (id, address) = (backend_id(number), backend_address(number));
+    for number in 0..case.backends {
+        let (id, address) = (backend_id(number), case.backend_address(number));
+        let weight = if number == 0 { weight } else { WEIGHT };
         line(format_args!("  [[pool.backend]]\n  id = \"{id}\"\n  address = \"{address}\""));
+        line(format_args!("  weight = {weight}"));
     }
     for number in 0..VIPS {
-        let address = vip_address(number);
+        let address = vip_address(case.ip, number);
         line(format_args!("\n[[vip]]\naddress = \"{address}\"\nport = {VIP_PORT}"));
         line(format_args!("protocol = \"tcp\"\npool = \"{POOL}\""));
     }
@@ -150,12 +234,12 @@ mod tests {
 
     #[test]
     fn every_case_is_a_valid_configuration() {
-        for name in ["hit_4k", "hit_1m", "new"] {
+        for name in Case::NAMES {
             let case = Case::named(name).unwrap();
             let text = configuration(Path::new("/tmp/source.pcap"), case);
             let loaded = config::Config::parse(&text, "bench").unwrap();
             assert_eq!(loaded.config.vips.len(), VIPS as usize);
-            assert_eq!(loaded.config.pools[0].backends.len(), usize::from(BACKENDS));
+            assert_eq!(loaded.config.pools[0].backends.len(), usize::from(case.backends));
             control::node::Node::check(&loaded.config).unwrap();
         }
     }

@@ -12,10 +12,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::capture;
-use crate::frame::Kind;
 use crate::scenario::Case;
 use crate::testpmd::{self, Mode};
 
+/// Between two exchanges of the table, in milliseconds.
+const SWAP_EVERY_MS: u64 = 100;
 /// A smaller share of the core than this means that something else ran on it.
 const QUIET: f64 = 0.97;
 
@@ -49,11 +50,29 @@ pub struct Line {
     pub min_mpps: f64,
     /// The fastest.
     pub max_mpps: f64,
+    /// Of the case whose table is exchanged, what that did.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub swaps: Option<Swaps>,
+}
+
+/// What exchanging the table under load did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Swaps {
+    /// Median, in millions of packets a second, between the exchanges' slices of time.
+    pub steady_mpps: f64,
+    /// What the exchanges cost, in percent of that: the median over the rounds.
+    pub loss_percent: f64,
+    /// Packets lost, in all rounds.
+    pub lost: u64,
+    /// Tables put in force, in all rounds.
+    pub swaps: u64,
 }
 
 enum Program {
     Testpmd(Mode),
     Weir,
+    /// Weir, with tables exchanged half of the time.
+    Swap,
 }
 
 struct Entry {
@@ -80,15 +99,20 @@ const fn weir_entry(name: &'static str, case: &'static str, to: &'static str) ->
 
 const MACSWAP_4K: &str = "testpmd_macswap_4k";
 const MACSWAP_1M: &str = "testpmd_macswap_1m";
+const MACSWAP_V6_1M: &str = "testpmd_macswap_v6_1m";
 
 /// In the order of a round.
-const ENTRIES: [Entry; 6] = [
+const ENTRIES: [Entry; 10] = [
     testpmd_entry("testpmd_io_4k", Mode::Io, "hit_4k", MACSWAP_4K),
     testpmd_entry(MACSWAP_4K, Mode::MacSwap, "hit_4k", MACSWAP_4K),
     weir_entry("weir_ipip_hit_4k", "hit_4k", MACSWAP_4K),
+    Entry { name: "weir_ipip_swap", program: Program::Swap, case: "swap", to: MACSWAP_4K },
     testpmd_entry(MACSWAP_1M, Mode::MacSwap, "hit_1m", MACSWAP_1M),
     weir_entry("weir_ipip_hit_1m", "hit_1m", MACSWAP_1M),
+    weir_entry("weir_gue_hit_1m", "gue_hit_1m", MACSWAP_1M),
     weir_entry("weir_ipip_new", "new", MACSWAP_1M),
+    testpmd_entry(MACSWAP_V6_1M, Mode::MacSwap, "v6_hit_1m", MACSWAP_V6_1M),
+    weir_entry("weir_v6_hit_1m", "v6_hit_1m", MACSWAP_V6_1M),
 ];
 
 /// Measures everything and prints the table.
@@ -100,21 +124,23 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(options.seconds >= 0.1, "--seconds: at least 0.1");
     std::fs::create_dir_all(&options.work)
         .with_context(|| format!("{}: cannot be made", options.work.display()))?;
-    for case in ["hit_4k", "hit_1m", "new"] {
+    for case in ["hit_4k", "hit_1m", "new", "v6_hit_1m"] {
         let (path, case) = source(options, case)?;
-        let kind = if case.new_flows { Kind::Syn } else { Kind::Ack };
-        capture::write(&path, case.flows, kind)?;
+        capture::write(&path, case.flows, case.ip, case.kind())?;
     }
     let mut rates: Vec<Vec<f64>> = vec![Vec::new(); ENTRIES.len()];
     let mut notes: Vec<Fates> = vec![Fates::NONE; ENTRIES.len()];
     for round in 1..=options.rounds {
         for (entry, (rates, fates)) in ENTRIES.iter().zip(rates.iter_mut().zip(&mut notes)) {
             let mpps = measure(entry, options, fates).with_context(|| entry.name)?;
-            eprintln!("round {round}/{}  {:<20} {mpps:>7.2} Mpps", options.rounds, entry.name);
+            eprintln!("round {round}/{}  {:<22} {mpps:>7.2} Mpps", options.rounds, entry.name);
             rates.push(mpps);
         }
     }
-    let lines = lines(&rates);
+    let mut lines = lines(&rates);
+    for (line, fates) in lines.iter_mut().zip(&notes) {
+        line.swaps = fates.swaps();
+    }
     print(&lines, &notes, options);
     if let Some(path) = &options.json {
         let mut text = serde_json::to_string_pretty(&lines)?;
@@ -137,6 +163,11 @@ struct Fates {
     evictions: u64,
     drops: u64,
     samples: u64,
+    /// Of each round with exchanges: the rate without, and what they cost in percent.
+    steady: Vec<f64>,
+    losses: Vec<f64>,
+    lost: u64,
+    swaps: u64,
 }
 
 impl Fates {
@@ -149,7 +180,20 @@ impl Fates {
         evictions: 0,
         drops: 0,
         samples: 0,
+        steady: Vec::new(),
+        losses: Vec::new(),
+        lost: 0,
+        swaps: 0,
     };
+
+    fn swaps(&self) -> Option<Swaps> {
+        (self.swaps > 0).then(|| Swaps {
+            steady_mpps: round(median(&self.steady), 3),
+            loss_percent: round(median(&self.losses), 2),
+            lost: self.lost,
+            swaps: self.swaps,
+        })
+    }
 
     fn had(&mut self, core_share: f64) {
         self.core_share = self.core_share.min(core_share);
@@ -158,7 +202,7 @@ impl Fates {
 
 fn source(options: &Options, name: &str) -> Result<(PathBuf, Case)> {
     let case = Case::named(name).ok_or_else(|| anyhow!("no case \"{name}\""))?;
-    Ok((options.work.join(format!("{name}.pcap")), case))
+    Ok((options.work.join(case.source_name()), case))
 }
 
 fn measure(entry: &Entry, options: &Options, fates: &mut Fates) -> Result<f64> {
@@ -169,14 +213,19 @@ fn measure(entry: &Entry, options: &Options, fates: &mut Fates) -> Result<f64> {
             fates.had(rate.core_share);
             Ok(rate.mpps)
         }
-        Program::Weir => run_weir(entry.case, &source, options.seconds, fates),
+        Program::Weir => run_weir(&["run", "--case", entry.case], &source, options.seconds, fates),
+        Program::Swap => {
+            let every = SWAP_EVERY_MS.to_string();
+            run_weir(&["swap", "--every-ms", &every], &source, options.seconds, fates)
+        }
     }
 }
 
-/// `weir-bench run` in a process of its own; its limits are its own.
-fn run_weir(case: &str, source: &Path, seconds: f64, fates: &mut Fates) -> Result<f64> {
+/// A command of `weir-bench` in a process of its own; its limits are its own.
+fn run_weir(command: &[&str], source: &Path, seconds: f64, fates: &mut Fates) -> Result<f64> {
     let output = Command::new(std::env::current_exe()?)
-        .args(["run", "--case", case, "--seconds", &seconds.to_string(), "--source"])
+        .args(command)
+        .args(["--seconds", &seconds.to_string(), "--source"])
         .arg(source)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -193,8 +242,13 @@ fn run_weir(case: &str, source: &Path, seconds: f64, fates: &mut Fates) -> Resul
     fates.evictions += number("evictions");
     fates.drops += number("drops");
     fates.samples += number("samples");
-    fates.had(report.get("core_share").and_then(Value::as_f64).unwrap_or(1.0));
-    report.get("mpps").and_then(Value::as_f64).ok_or_else(|| anyhow!("a report without a rate"))
+    fates.lost += number("lost");
+    fates.swaps += number("swaps");
+    let rate = |key: &str| report.get(key).and_then(Value::as_f64);
+    fates.steady.extend(rate("steady_mpps"));
+    fates.losses.extend(rate("loss_percent"));
+    fates.had(rate("core_share").unwrap_or(1.0));
+    rate("mpps").ok_or_else(|| anyhow!("a report without a rate"))
 }
 
 fn lines(rates: &[Vec<f64>]) -> Vec<Line> {
@@ -213,6 +267,7 @@ fn lines(rates: &[Vec<f64>]) -> Vec<Line> {
             rounds: rates.len(),
             min_mpps: round(rates.iter().copied().fold(f64::INFINITY, f64::min), 3),
             max_mpps: round(rates.iter().copied().fold(0.0, f64::max), 3),
+            swaps: None,
         })
         .collect()
 }
@@ -236,10 +291,10 @@ fn print(lines: &[Line], fates: &[Fates], options: &Options) {
     println!("{}, {} cores; {rounds} rounds of {} s", cpu(), cores(), options.seconds);
     println!("one worker, bursts of {}, 64-byte frames", dataplane::port::BURST);
     println!();
-    println!("case                    Mpps  ns/packet  to macswap      min      max   core");
+    println!("case                      Mpps  ns/packet  to macswap      min      max   core");
     for (line, fates) in lines.iter().zip(fates) {
         println!(
-            "{:<20} {:>7.2} {:>10.2} {:>11.3} {:>8.2} {:>8.2} {:>5.0}%",
+            "{:<22} {:>7.2} {:>10.2} {:>11.3} {:>8.2} {:>8.2} {:>5.0}%",
             line.case,
             line.mpps,
             line.ns,
@@ -257,15 +312,25 @@ fn print(lines: &[Line], fates: &[Fates], options: &Options) {
             QUIET * 100.0
         );
     }
+    for line in lines {
+        if let Some(Swaps { steady_mpps, loss_percent, lost, swaps }) = line.swaps {
+            println!();
+            println!(
+                "{}: {swaps} tables put in force, {lost} packets lost, {loss_percent:.2} % of the \
+                 rate without ({steady_mpps:.2} Mpps)",
+                line.case
+            );
+        }
+    }
     println!();
     println!("what became of Weir's packets, all rounds together:");
     println!(
-        "case                    packets       hits     misses    inserts  evictions  drops  verified"
+        "case                      packets       hits     misses    inserts  evictions  drops  verified"
     );
     for (line, fates) in lines.iter().zip(fates).filter(|(_, fates)| fates.packets > 0) {
         let Fates { packets, hits, misses, inserts, evictions, drops, samples, .. } = fates;
         println!(
-            "{:<20} {packets:>10} {hits:>10} {misses:>10} {inserts:>10} {evictions:>10} \
+            "{:<22} {packets:>10} {hits:>10} {misses:>10} {inserts:>10} {evictions:>10} \
              {drops:>6} {samples:>9}",
             line.case
         );
@@ -303,20 +368,26 @@ mod tests {
 
     #[test]
     fn ratios_are_to_macswap_on_the_same_source() {
-        let rates = [120.0, 100.0, 50.0, 40.0, 10.0, 8.0].map(|rate| vec![rate]);
-        let lines = lines(&rates);
+        let rates = [120.0, 100.0, 50.0, 45.0, 40.0, 10.0, 12.0, 8.0, 32.0, 16.0];
+        let lines = lines(&rates.map(|rate| vec![rate]));
         let ratios: Vec<f64> = lines.iter().map(|line| line.ratio_to_macswap).collect();
-        assert_eq!(ratios, [1.2, 1.0, 0.5, 1.0, 0.25, 0.2]);
+        assert_eq!(ratios, [1.2, 1.0, 0.5, 0.45, 1.0, 0.25, 0.3, 0.2, 1.0, 0.5]);
         assert_eq!(lines[2].ns, 20.0);
     }
 
     #[test]
     fn json_has_the_agreed_keys() {
         let rates = vec![vec![1.0]; ENTRIES.len()];
-        let json = serde_json::to_value(lines(&rates)).unwrap();
+        let mut lines = lines(&rates);
+        let fates = Fates { swaps: 7, steady: vec![2.0], losses: vec![0.5], ..Fates::NONE };
+        lines[3].swaps = fates.swaps();
+        let json = serde_json::to_value(lines).unwrap();
         let mut keys: Vec<&String> = json[0].as_object().unwrap().keys().collect();
         keys.sort();
         let expected = ["case", "max_mpps", "min_mpps", "mpps", "ns", "ratio_to_macswap", "rounds"];
         assert_eq!(keys, expected.iter().collect::<Vec<_>>());
+        let swap = json[3].as_object().unwrap();
+        let more = ["steady_mpps", "loss_percent", "lost", "swaps"];
+        assert!(more.iter().all(|key| swap.contains_key(*key)) && swap.len() == 11, "{swap:?}");
     }
 }

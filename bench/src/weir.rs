@@ -1,7 +1,7 @@
 //! One Weir case, in this process: the code path of `weir run`, measured from outside.
 //!
 //! Environment, device, pool, node and worker are put together as `weir run` does it; the one
-//! addition is the sampling port. The main thread steps the node meanwhile, and reads the worker's
+//! addition is a port that samples, or measures. The main thread steps the node meanwhile, and reads the worker's
 //! counters twice: what lies between is the result.
 
 use std::path::Path;
@@ -16,6 +16,7 @@ use conntrack::{Memory, Table};
 use control::node::{Node, PortFacts};
 use dataplane::clock::Clock;
 use dataplane::counters::WorkerCounters;
+use dataplane::port::Port;
 use dataplane::port::dpdk::{
     Device, DeviceOptions, Eal, EalOptions, HugeMemory, Mempool, Queue, WorkerRegistration,
 };
@@ -23,7 +24,7 @@ use dataplane::worker::{Idle, Worker, WorkerOptions};
 use serde::Serialize;
 
 use crate::cpu_time::{self, CpuTime};
-use crate::sampled::{DISTANCE, Sample, Sampled};
+use crate::sampled::{DISTANCE, Sampled};
 use crate::scenario::{self, Case};
 use crate::verify;
 
@@ -71,6 +72,94 @@ pub struct Report {
 /// When DPDK cannot be set up (no hugepages, most likely), when packets did not do what the case
 /// is about, or when a sampled packet was wrong.
 pub fn run(source: &Path, case: Case, seconds: f64) -> Result<Report> {
+    let ((before, after), samples, node) = on_a_node(
+        source,
+        case,
+        |queue, _| Sampled::new(queue, DISTANCE),
+        |port, _| port.samples().to_vec(),
+        |running| {
+            running.warm_up(case)?;
+            let before = running.reading();
+            running.step_for(Duration::from_secs_f64(seconds));
+            Ok((before, running.reading()))
+        },
+    )?;
+    let sampled_flows = verify::check(&samples, source, &node, case)?;
+    let report = after.since(&before, samples.len(), sampled_flows);
+    check(&report, case)?;
+    Ok(report)
+}
+
+/// A node at work, and the hand on it.
+pub(crate) struct Running<'a> {
+    node: &'a mut Node,
+    counters: &'a WorkerCounters,
+    clock: &'a Clock,
+    has_ended: &'a dyn Fn() -> bool,
+    account: Option<CpuTime>,
+}
+
+impl Running<'_> {
+    /// Looks after the node, as its control thread does, until `done`.
+    fn step_until(&mut self, done: impl Fn(&WorkerCounters) -> bool) {
+        while !done(self.counters) && !(self.has_ended)() {
+            self.node.step(self.clock.now() / 1_000_000);
+            std::thread::sleep(STEP);
+        }
+    }
+
+    /// The same for some time.
+    pub(crate) fn step_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        self.step_until(|_| Instant::now() >= end);
+    }
+
+    /// Until every flow has its entry.
+    pub(crate) fn warm_up(&mut self, case: Case) -> Result<()> {
+        let start = Instant::now();
+        let rounds = 2 * u64::from(case.flows);
+        self.step_until(|counters| {
+            let warm = counters.forwarded.get() >= rounds && start.elapsed() >= SHORTEST_WARM_UP;
+            warm || start.elapsed() >= LONGEST_WARM_UP
+        });
+        let packets = self.counters.forwarded.get();
+        ensure!(packets >= rounds, "only {packets} packets in {:?}", start.elapsed());
+        // Late, as the thread's name is set by the thread.
+        self.account = CpuTime::of_thread(std::process::id(), |name| name == WORKER_NAME);
+        Ok(())
+    }
+
+    /// Takes over another configuration.
+    pub(crate) fn reload(&mut self, config: Config) -> Result<()> {
+        let now_ms = self.clock.now() / 1_000_000;
+        self.node.reload(config, now_ms)?;
+        self.node.step(now_ms);
+        Ok(())
+    }
+
+    pub(crate) fn reading(&self) -> Reading {
+        Reading::of(self.counters, self.account.as_ref())
+    }
+}
+
+/// Runs a node of `case` over `source` with one worker, whose port `wrap` makes of the device's
+/// queue, has `drive` do what it wants with it, and ends it: what `drive` gives, what `harvest`
+/// finds in the port then, and the node.
+///
+/// # Errors
+/// When DPDK cannot be set up, and those of `drive`.
+pub(crate) fn on_a_node<P, R, T>(
+    source: &Path,
+    case: Case,
+    wrap: impl FnOnce(Queue, Clock) -> P,
+    harvest: fn(&mut P, &WorkerCounters) -> R,
+    drive: impl FnOnce(&mut Running<'_>) -> Result<T>,
+) -> Result<(T, R, Node)>
+where
+    P: Port + Send + 'static,
+    P::Buffer: Send,
+    R: Send + 'static,
+{
     let text = scenario::configuration(source, case);
     let config = Config::parse(&text, "the benchmark's configuration")?.config;
     let eal = Eal::start(&eal_options(&config)).context("DPDK did not start")?;
@@ -79,38 +168,22 @@ pub fn run(source: &Path, case: Case, seconds: f64) -> Result<Report> {
     let queue = device.take_queues().pop().ok_or_else(|| anyhow!("the device has no queue"))?;
 
     let clock = Clock::new();
-    let now_ms = || clock.now() / 1_000_000;
     let facts = PortFacts { mac: device.mac(), any_mac: false };
-    let mut node = Node::new(config, &[facts], now_ms())?;
+    let mut node = Node::new(config, &[facts], clock.now() / 1_000_000)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (thread, counters) = start_worker(&eal, &mut node, queue, case, clock.clone(), &stop)?;
-
-    let mut run_until = |done: &dyn Fn() -> bool| {
-        while !done() && !thread.is_finished() {
-            node.step(now_ms());
-            std::thread::sleep(STEP);
-        }
-    };
-    let start = Instant::now();
-    let rounds = 2 * u64::from(case.flows);
-    run_until(&|| {
-        let warm = counters.forwarded.get() >= rounds && start.elapsed() >= SHORTEST_WARM_UP;
-        warm || start.elapsed() >= LONGEST_WARM_UP
+    let port = wrap(queue, clock.clone());
+    let (thread, counters) =
+        start_worker(&eal, &mut node, port, harvest, case, clock.clone(), &stop)?;
+    let driven = drive(&mut Running {
+        node: &mut node,
+        counters: &counters,
+        clock: &clock,
+        has_ended: &|| thread.is_finished(),
+        account: None,
     });
-    let warm = counters.forwarded.get() >= rounds;
-    let account = CpuTime::of_thread(std::process::id(), |name| name == WORKER_NAME);
-    let before = Reading::of(&counters, account.as_ref());
-    let end = before.at + Duration::from_secs_f64(seconds);
-    run_until(&|| Instant::now() >= end);
-    let after = Reading::of(&counters, account.as_ref());
-
     stop.store(true, Ordering::Relaxed);
-    let samples = thread.join().map_err(|_| anyhow!("the worker panicked"))??;
-    ensure!(warm, "only {} packets in {LONGEST_WARM_UP:?}", before.packets);
-    let sampled_flows = verify::check(&samples, source, &node)?;
-    let report = after.since(&before, samples.len(), sampled_flows);
-    check(&report, case)?;
-    Ok(report)
+    let harvest = thread.join().map_err(|_| anyhow!("the worker panicked"))??;
+    Ok((driven?, harvest, node))
 }
 
 /// Are the packets what the case is about?
@@ -160,41 +233,47 @@ fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
     Ok((device, pool))
 }
 
-type WorkerThread = JoinHandle<Result<Vec<Sample>>>;
-
-fn start_worker(
+fn start_worker<P, R>(
     eal: &Eal,
     node: &mut Node,
-    queue: Queue,
+    port: P,
+    harvest: fn(&mut P, &WorkerCounters) -> R,
     case: Case,
     clock: Clock,
     stop: &Arc<AtomicBool>,
-) -> Result<(WorkerThread, Arc<WorkerCounters>)> {
+) -> Result<(JoinHandle<Result<R>>, Arc<WorkerCounters>)>
+where
+    P: Port + Send + 'static,
+    P::Buffer: Send,
+    R: Send + 'static,
+{
     let parts = node.add_worker();
     let counters = Arc::clone(&parts.handle.counters);
     let flows = case.table as usize;
     let layout = Memory::layout(flows)?;
     let memory = HugeMemory::zeroed(eal, "the conntrack table", layout.size(), 64, -1)?;
     let options = WorkerOptions {
-        ports: vec![Sampled::new(queue, DISTANCE)],
+        ports: vec![port],
         reader: parts.reader,
         conntrack: Table::in_memory(Memory::from_region(flows, memory.leak())?),
         hash_seed: [0x6b8b_4567_327b_23c6, 0x643c_9869, 0x7454_5daa_1190_cde7, 0x1f16_e9e8],
         number: 0,
         workers: 1,
         link: parts.handle.link,
-        counters: parts.handle.counters,
+        counters: Arc::clone(&counters),
     };
     let stop = Arc::clone(stop);
     let core = usize::from(scenario::WORKER_CORE);
-    let body = move || -> Result<Vec<Sample>> {
+    let body = move || -> Result<R> {
         if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
             bail!("core {core} is not there, or not ours to use");
         }
         let _registration = WorkerRegistration::new()?;
+        let counters = Arc::clone(&options.counters);
         let mut worker = Worker::new(options);
         worker.run(&clock, Idle::Spin, &stop);
-        Ok(worker.port_mut(0).map(|port| port.samples().to_vec()).unwrap_or_default())
+        let port = worker.port_mut(0).ok_or_else(|| anyhow!("the worker has no port"))?;
+        Ok(harvest(port, &counters))
     };
     let thread = std::thread::Builder::new().name(WORKER_NAME.to_owned()).spawn(body)?;
     Ok((thread, counters))
@@ -202,12 +281,12 @@ fn start_worker(
 
 /// The counters at one moment. They are read while the worker goes on, so that they may be a
 /// burst apart.
-struct Reading {
-    at: Instant,
+pub(crate) struct Reading {
+    pub(crate) at: Instant,
     on_core: Option<u64>,
-    packets: u64,
-    hits: u64,
-    misses: u64,
+    pub(crate) packets: u64,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
     inserts: u64,
     evictions: u64,
     drops: u64,
@@ -228,10 +307,16 @@ impl Reading {
         }
     }
 
+    /// The share of the time since another that the worker had its core.
+    pub(crate) fn core_share_since(&self, before: &Self) -> f64 {
+        let seconds = (self.at - before.at).as_secs_f64();
+        cpu_time::share(before.on_core, self.on_core, seconds)
+    }
+
     fn since(&self, before: &Self, samples: usize, sampled_flows: usize) -> Report {
         let seconds = (self.at - before.at).as_secs_f64();
         let packets = self.packets - before.packets;
-        let core_share = cpu_time::share(before.on_core, self.on_core, seconds);
+        let core_share = self.core_share_since(before);
         Report {
             packets,
             seconds,
