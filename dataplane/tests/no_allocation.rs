@@ -8,22 +8,22 @@
 #![cfg(not(crossbeam_loom))]
 
 mod common;
+#[path = "no_allocation/traffic.rs"]
+mod traffic;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use common::packets::{Endpoint, ack, arp, echo, fin, finish, rst, syn, tagged, tcp, udp};
 use common::pooled::{BufferPool, PooledPort};
-use common::world::{GATEWAY_MAC, NODE, PoolSpec, VLAN, World, backend, vip};
 use conntrack::Table;
 use dataplane::counters::WorkerCounters;
 use dataplane::link::{Command, FlowFilter, FlowRecord, WorkerLink};
 use dataplane::publish::Publisher;
-use dataplane::tables::{BackendState, Forwarding, Tables};
+use dataplane::tables::Tables;
 use dataplane::verdict::DropReason;
-use dataplane::vip::{VipPorts, VipProtocol};
 use dataplane::worker::{Worker, WorkerOptions};
+use traffic::{tables, traffic};
 
 /// Counts calls by thread and passes them on.
 struct Counting;
@@ -55,93 +55,6 @@ const BURSTS: u32 = 6_000;
 /// Flows that the table holds: few, so that it is full soon.
 const FLOWS: usize = 512;
 
-const WEB: Endpoint = ([203, 0, 113, 1], 80);
-const DIRECT: Endpoint = ([203, 0, 113, 2], 53);
-const SLOW: Endpoint = ([203, 0, 113, 3], 80);
-const EMPTY: Endpoint = ([203, 0, 113, 4], 80);
-
-/// Two pools that work, one whose next hop comes and goes, one without backends.
-fn world(round: u32) -> World {
-    let pool =
-        |forwarding, entropy| PoolSpec { forwarding, entropy, reselect: false, table_size: 251 };
-    let mut world = World {
-        pools: vec![
-            pool(Forwarding::Ipip, 0xffff),
-            pool(Forwarding::L2dsr, 0),
-            pool(Forwarding::Ipip, 0),
-            pool(Forwarding::Ipip, 0),
-        ],
-        backends: vec![
-            backend(0, "a", [10, 0, 0, 1], 0),
-            backend(0, "b", [10, 0, 0, 2], 1),
-            backend(0, "c", [10, 0, 0, 3], 0),
-            backend(1, "d", [192, 0, 2, 21], 0),
-            backend(2, "e", [10, 0, 0, 5], 0),
-        ],
-        vips: vec![
-            vip(WEB.0, VipPorts::One(80), VipProtocol::Tcp, 0),
-            vip(DIRECT.0, VipPorts::Any, VipProtocol::Udp, 1),
-            vip(SLOW.0, VipPorts::Range(80..=90), VipProtocol::Any, 2),
-            vip(EMPTY.0, VipPorts::Any, VipProtocol::Any, 3),
-        ],
-    };
-    // "c" comes, is evicted, and comes back as another generation; "e" is reachable at times.
-    let turn = round % 4;
-    world.backends[2].state = if turn < 2 { BackendState::Active } else { BackendState::Evicted };
-    world.backends[2].generation = (round / 4) as u16;
-    world.backends[4].mac = (turn % 2 == 1).then_some(GATEWAY_MAC);
-    world
-}
-
-/// A client of its own for each number.
-fn client(number: u32) -> Endpoint {
-    let [_, a, b, c] = number.to_be_bytes();
-    ([198, 51, a, b], 1024 + u16::from(c))
-}
-
-/// One burst of everything. The flows of numbers below 16 come again and again, others once.
-fn traffic(round: u32) -> Vec<(usize, Vec<u8>)> {
-    let old = client(round % 16);
-    let new = client(1000 + round);
-    let mut frames: Vec<(usize, Vec<u8>)> = vec![
-        (0, ack(old, WEB)),
-        (0, ack(old, WEB)),
-        (0, syn(new, WEB)),
-        (0, ack(client(100_000 + round), WEB)),
-        (1, tagged(&ack(old, WEB), VLAN)),
-        (0, udp(old, DIRECT)),
-        (0, udp(new, DIRECT)),
-        (0, syn(new, SLOW)),
-        (0, udp(new, SLOW)),
-        (0, udp(old, SLOW)),
-        (0, ack(old, SLOW)),
-        (0, syn(new, EMPTY)),
-        (0, arp([192, 0, 2, 1], NODE.octets(), false)),
-        (0, arp([192, 0, 2, 1], NODE.octets(), true)),
-        (0, arp([192, 0, 2, 1], [192, 0, 2, 99], false)),
-        (0, echo(old.0, WEB.0)),
-        (0, syn(old, (NODE.octets(), 179))),
-        (0, syn(old, ([203, 0, 113, 77], 80))),
-        (0, syn(WEB, WEB)),
-        (0, vec![0; (round % 60) as usize]),
-    ];
-    if (round / 10).is_multiple_of(4) {
-        frames.push((0, syn(old, WEB)));
-    }
-    if round.is_multiple_of(7) {
-        frames.push((0, fin(old, WEB)));
-        frames.push((0, rst(old, WEB)));
-    }
-    // A bad byte in a different place each time.
-    let mut bad = ack(old, WEB);
-    let place = 12 + (round as usize) % (bad.len() - 12);
-    bad[place] ^= 1 << (round % 8);
-    frames.push((0, bad));
-    // Fits the link as it is, and not with another header.
-    frames.push((0, finish(tcp(old, WEB, 1).ack(1), &[0; 1455])));
-    frames
-}
-
 struct Bench {
     publisher: Publisher<Tables>,
     worker: Worker<PooledPort>,
@@ -155,10 +68,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let publisher = Publisher::new(world(0).tables(1));
+        let publisher = Publisher::new(tables(0, 1));
         let pool = BufferPool::new(4096);
         let (link, counters) = (WorkerLink::new(), Arc::new(WorkerCounters::new()));
-        let worker = Worker::new(WorkerOptions {
+        let mut worker = Worker::new(WorkerOptions {
             ports: vec![PooledPort::new(&pool), PooledPort::new(&pool)],
             reader: publisher.reader(),
             conntrack: Table::new(FLOWS).unwrap(),
@@ -168,6 +81,7 @@ impl Bench {
             link: Arc::clone(&link),
             counters: Arc::clone(&counters),
         });
+        worker.set_exceptions(vec![Some(PooledPort::new(&pool)), None]);
         Self { publisher, worker, link, counters, pool, now: 0, allocations: 0, frees: 0 }
     }
 
@@ -185,6 +99,7 @@ impl Bench {
         for (port, frame) in traffic(round) {
             self.worker.port_mut(port).unwrap().push(&frame);
         }
+        self.worker.exception_mut(0).unwrap().push(&traffic::from_kernel());
         let first = self.worker.port_mut(0).unwrap();
         first.transmit_limit = if round % 11 == 5 { 3 } else { usize::MAX };
         first.dry = round % 13 == 6;
@@ -197,7 +112,7 @@ impl Bench {
             let _ = self.link.commands.push(Command::ShowFlows(filter));
         }
         if round.is_multiple_of(10) {
-            self.publisher.publish(world(round / 10).tables(u64::from(round) + 2));
+            self.publisher.publish(tables(round / 10, u64::from(round) + 2));
         }
         while self.worker.port_mut(0).unwrap().waiting() > 0 {
             self.poll();
@@ -246,6 +161,13 @@ fn a_worker_neither_allocates_nor_frees_whatever_comes() {
     let many = u64::from(BURSTS) / 2;
     at_least("forwarded", counters.forwarded.get(), many);
     at_least("replied", counters.replied.get(), many);
+    at_least("to the kernel", counters.exception.to_kernel.get(), many);
+    at_least("from the kernel", counters.exception.from_kernel.get(), many);
+    for (index, name) in traffic::VIP_NAMES.iter().enumerate() {
+        let traffic = counters.vip(index as u32).unwrap();
+        // The third has a backend that is there at times, the fourth none.
+        at_least(name, traffic.packets.get(), if index == 3 { 0 } else { many / 4 });
+    }
     at_least("held", counters.held.get(), 500);
     at_least("resets", counters.resets.get(), 100);
     at_least("hits", counters.conntrack.hits.get(), many);
@@ -266,6 +188,8 @@ fn a_worker_neither_allocates_nor_frees_whatever_comes() {
         DropReason::Land,
         DropReason::NoVip,
         DropReason::NoExceptionPath,
+        DropReason::BadNdp,
+        DropReason::ExtensionHeaderLimit,
         DropReason::NoBackend,
         DropReason::TooBig,
         DropReason::NeighbourQueueFull,
