@@ -179,3 +179,31 @@ fn every_folder_is_a_case() {
         .collect();
     assert_eq!(folders, names);
 }
+
+/// The names in code spans of a text that could be folders: in small letters, with hyphens.
+fn spans(text: &str) -> BTreeSet<&str> {
+    let name = |span: &&str| {
+        !span.is_empty()
+            && span.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    };
+    text.split('`').skip(1).step_by(2).filter(name).collect()
+}
+
+#[test]
+fn every_row_of_the_packet_contract_names_its_cases_for_both_versions_of_ip() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/packets.md");
+    let page = fs::read_to_string(page).unwrap();
+    let cases: BTreeSet<&str> = cases::all().iter().map(|case| case.name).collect();
+    let mut rows = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
+        // The last two columns.
+        let columns: Vec<&str> = row.trim_matches('|').split('|').rev().take(2).collect();
+        for column in &columns {
+            let names = spans(column);
+            assert!(!names.is_empty() || column.trim() == "as over IPv4", "no case in: {row}");
+            assert!(names.is_subset(&cases), "no such case: {:?}", names.difference(&cases));
+        }
+        rows += 1;
+    }
+    assert!(rows >= 30, "{rows} rows");
+}

@@ -13,6 +13,7 @@ mod flows;
 mod icmp;
 mod ipv6;
 mod ipv6_drops;
+mod ipv6_flows;
 pub(crate) mod judge;
 mod judge_icmp;
 mod judge_ipv6;
@@ -178,6 +179,7 @@ pub(crate) fn all() -> Vec<Case> {
         drops::cases(),
         ipv6::cases(),
         ipv6_drops::cases(),
+        ipv6_flows::cases(),
         ndp::cases(),
         tunnels::cases(),
         exception::cases(),
