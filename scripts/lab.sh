@@ -50,6 +50,7 @@ usage: scripts/lab.sh COMMAND NAME ...
       --queues N                queue pairs of the node's port, 1 to 8      (1)
       --mtu BYTES               MTU of the segment; the client's is 1500    (1600)
                                 and its route to the VIPs leaves room for the outer header
+      --client-mtu BYTES        MTU of the client and of replies to it      (1500)
       --vlan N                  the node's cable is tagged: 802.1Q          (untagged)
       --outer-vlan N            with an 802.1ad tag around it: QinQ         (none)
       --rate RATE               speed of a download of /slow                (256k)
@@ -90,7 +91,7 @@ select_lab() {
 }
 
 SETTINGS=(MODE FAMILIES BACKEND_FAMILY PORT BACKENDS QUEUES MTU RATE FILE_MIB NODES CONTROLLERS VLAN
-    OUTER_VLAN)
+    OUTER_VLAN CLIENT_MTU)
 
 # Makes the lab's settings variables again.
 load_lab() {
@@ -109,6 +110,7 @@ number_between() {
 read_settings() {
     MODE=ipip PORT=net_tap BACKENDS=3 QUEUES=1 MTU=1600 RATE=256k FILE_MIB=64
     NODES=1 CONTROLLERS=0 FAMILIES=4 BACKEND_FAMILY=4 VLAN=0 OUTER_VLAN=0
+    CLIENT_MTU=1500
     while (($#)); do
         (($# >= 2)) || usage
         case $1 in
@@ -119,6 +121,7 @@ read_settings() {
         --port) PORT=$2 ;;
         --queues) QUEUES=$2 ;;
         --mtu) MTU=$2 ;;
+        --client-mtu) CLIENT_MTU=$2 ;;
         --vlan) VLAN=$2 ;;
         --outer-vlan) OUTER_VLAN=$2 ;;
         --rate) RATE=$2 ;;
@@ -138,7 +141,8 @@ read_settings() {
     number_between 1 8 "$QUEUES"
     [[ $PORT != net_af_xdp || $QUEUES == 1 ]] ||
         die "net_af_xdp has one queue on a veth: the driver counts combined channels only, a veth has none"
-    number_between 1500 9000 "$MTU"
+    number_between 1500 9100 "$MTU"
+    number_between 1280 "$MTU" "$CLIENT_MTU"
     number_between 0 4094 "$VLAN"
     number_between 0 4094 "$OUTER_VLAN"
     ((OUTER_VLAN == 0 || VLAN > 0)) || die "--outer-vlan is around --vlan: give both"

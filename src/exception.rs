@@ -37,6 +37,7 @@ impl Exceptions {
                 queues,
                 fewer_queues: false,
                 mtu: port.mtu,
+                smaller_mtu: true,
                 mac: None,
                 all_multicast: false,
                 rx_descriptors: DESCRIPTORS,

@@ -174,11 +174,13 @@ fn open_devices(eal: &Eal, config: &Config) -> anyhow::Result<Vec<Device>> {
     let workers = u16::try_from(config.dpdk.worker_cores.len()).unwrap_or(u16::MAX);
     let mut devices = Vec::new();
     for port in &config.ports {
+        check_interface(port)?;
         let options = DeviceOptions {
             device: port.device.clone(),
             queues: workers,
             fewer_queues: config.dpdk.fewer_queues == FewerQueues::Use,
             mtu: port.mtu,
+            smaller_mtu: false,
             mac: port.mac.map(|mac| MacAddress(mac.octets())),
             all_multicast: port.speaks_ipv6(),
             rx_descriptors: port.rx_descriptors,
@@ -189,6 +191,30 @@ fn open_devices(eal: &Eal, config: &Config) -> anyhow::Result<Vec<Device>> {
         devices.push(device);
     }
     Ok(devices)
+}
+
+/// `net_af_packet` works on an interface of the kernel, whose MTU it sets up to 1500 bytes; with
+/// less than the port's the kernel would drop what the node sends.
+fn check_interface(port: &config::Port) -> anyhow::Result<()> {
+    const SET_BY_THE_DRIVER: u16 = 1500;
+    let mut arguments = port.device.split(',');
+    let driver = arguments.next().unwrap_or_default();
+    let interface = arguments.find_map(|argument| argument.strip_prefix("iface="));
+    let Some(interface) = interface.filter(|_| driver.starts_with("net_af_packet")) else {
+        return Ok(());
+    };
+    // An interface that is not there is the driver's to report.
+    let Ok(mtu) = std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")) else {
+        return Ok(());
+    };
+    let has: u32 = mtu.trim().parse().unwrap_or(u32::MAX);
+    let (name, wanted) = (&port.name, port.mtu);
+    anyhow::ensure!(
+        wanted <= SET_BY_THE_DRIVER || has >= u32::from(wanted),
+        "port \"{name}\": mtu = {wanted}, but its interface {interface} has {has}: expected at \
+         least as much (ip link set dev {interface} mtu {wanted})"
+    );
+    Ok(())
 }
 
 /// One pool for each worker: buffers of all ports come from it, so that a queue frees to one

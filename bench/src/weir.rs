@@ -221,6 +221,7 @@ fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
         queues: 1,
         fewer_queues: false,
         mtu: port.mtu,
+        smaller_mtu: false,
         // `net_pcap` cannot change its own address; the tables have the configured one.
         mac: None,
         all_multicast: false,

@@ -357,3 +357,22 @@ fn pools_without_a_secret_get_the_same_one_on_every_node() {
     let text = format!("{LEAST}[[pool]]\nid = \"web\"\n");
     assert_eq!(good(&text).config.pools[0].hash_secret, HashSecret::derived_from("web"));
 }
+
+#[test]
+fn an_mtu_that_a_virtual_device_is_known_not_to_carry_is_warned_of() {
+    let warnings = |device: &str, mtu: u16| -> Vec<String> {
+        let text = format!(
+            "[[port]]\nname = \"p\"\nmtu = {mtu}\ndevice = \"{device}\"\naddresses = [\"192.0.2.2/24\"]\n"
+        );
+        good(&text).warnings.iter().map(ToString::to_string).collect()
+    };
+    let said = warnings("net_tap0,iface=weir0", 9000);
+    let expected = "f:3: port \"p\": mtu = 9000 is more than device = \"net_tap0,iface=weir0\" \
+                    carries (DPDK 22.11: 1504 bytes), and weir run would refuse it";
+    assert_eq!(said.last().map(String::as_str), Some(expected), "{said:?}");
+    let ring = "net_af_packet0,iface=eth1";
+    assert!(warnings(ring, 9000).iter().any(|said| said.contains("1946 bytes")));
+    let warns = |device: &str, mtu| warnings(device, mtu).iter().any(|said| said.contains("mtu ="));
+    assert!(!warns(&format!("{ring},framesz=12288,blocksz=12288"), 9000));
+    assert!(!warns(ring, 1946) && !warns("net_tap0", 1504) && !warns("0000:3b:00.0", 9000));
+}

@@ -13,7 +13,6 @@ OUTSIDE_ROUTER=198.18.0.1
 OUTSIDE_CLIENT=198.18.0.10
 VIP=203.0.113.1
 VIPS=203.0.113.0/24
-CLIENT_MTU=1500
 # The same over IPv6; host numbers are those of the IPv4 addresses, in decimal digits.
 SEGMENT6=2001:db8:0:1::
 VIP6=2001:db8:cafe::1

@@ -8,16 +8,21 @@ TAP_KERNEL_MAC=02:77:00:00:ff:02
 device_string() {
     case $PORT in
     net_tap) printf 'net_tap0,iface=weir0\n' ;;
-    net_af_packet) printf 'net_af_packet0,iface=uplink0,qpairs=%d\n' "$QUEUES" ;;
+    net_af_packet) printf 'net_af_packet0,iface=uplink0,qpairs=%d%s\n' "$QUEUES" "$(ring_frames)" ;;
     net_af_xdp) printf 'net_af_xdp0,iface=uplink0,start_queue=0,queue_count=%d\n' "$QUEUES" ;;
     kernel) printf 'none\n' ;;
     esac
 }
 
-# The MTU of the DPDK port: net_tap and net_af_packet of DPDK 22.11 refuse more than 1500.
+# Frames of the kernel's ring for a jumbo segment; the driver's own otherwise.
+ring_frames() { ((MTU <= 1600)) || printf ',framesz=12288,blocksz=12288,framecnt=512'; }
+
+# The MTU of the DPDK port: net_tap of DPDK 22.11 carries no more than 1500 bytes, net_af_packet what
+# the frames of its ring have room for.
 port_mtu() {
     case $PORT in
-    net_tap | net_af_packet) printf '1500\n' ;;
+    net_tap) printf '1500\n' ;;
+    net_af_packet) if [[ -n $(ring_frames) ]]; then printf '%d\n' "$MTU"; else printf '1500\n'; fi ;;
     *) printf '%d\n' "$MTU" ;;
     esac
 }

@@ -16,7 +16,7 @@ start_services() {
         mkdir -p "$STATE/b$i"
         write_nginx_configuration "b$i"
         launch "b$i" nginx nginx -p "$STATE/b$i" -c nginx.conf -e error.log
-        [[ -z $decap ]] || launch "b$i" decap "$decap" "${with_ipv6[@]}" --stats "$STATE/b$i/decap.json"
+        [[ -z $decap ]] || launch "b$i" decap "$decap" "${with_ipv6[@]}" --mtu "$CLIENT_MTU" --stats "$STATE/b$i/decap.json"
     done
     for ((i = 1; i <= BACKENDS; i++)); do
         wait_for 10 "nginx on b$i" on "b$i" curl -sf --max-time 2 "http://127.0.0.1/up" ||

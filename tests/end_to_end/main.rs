@@ -9,6 +9,7 @@ mod control;
 mod exception;
 mod fleet;
 mod ipv6;
+mod jumbo;
 mod lab;
 mod plane;
 mod ports;

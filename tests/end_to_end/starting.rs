@@ -44,6 +44,13 @@ fn what_is_wrong_is_named() {
     check(start_with(&lab, none, interface), 1, &["uplink", "nowhere0", "cannot open"]);
     let pci = replace("net_af_packet0,iface=uplink0,qpairs=1", "0000:fe:1f.7");
     check(start_with(&lab, none, pci), 1, &["0000:fe:1f.7", "vfio-pci"]);
+    let jumbo = replace("mtu = 1500", "mtu = 9000");
+    check(start_with(&lab, none, jumbo), 1, &["uplink", "interface uplink0 has 1600", "ip link"]);
+    assert!(lab.on("node", &["ip", "link", "set", "uplink0", "mtu", "9000"]).status.success());
+    check(start_with(&lab, none, jumbo), 1, &["uplink", "mtu = 9000", "1946", "framesz="]);
+    let tap =
+        |config: &str| jumbo(config).replace("net_af_packet0,iface=uplink0,qpairs=1", "net_tap0");
+    check(start_with(&lab, none, tap), 1, &["uplink", "mtu = 9000", "at most 15", "net_tap"]);
     let memory = replace("flows = 200000", "flows = 20000000");
     check(start_with(&lab, none, memory), 1, &["no memory", "conntrack", "memory_mib", "flows"]);
     // Room for the first worker's table, not for the second's: the first is stopped in order.

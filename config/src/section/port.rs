@@ -4,7 +4,7 @@ use super::address::{not_a_host_of, not_unicast};
 use crate::MacAddress;
 use crate::model::{Exception, ExceptionDriver, Neighbor, OuterVlan, Port, VlanProtocol};
 use crate::reader::Reader;
-use crate::report::Reported;
+use crate::report::{Reported, quote};
 use crate::schema::Key;
 use crate::schema::keys::{NEIGHBOR, neighbor, port as keys};
 use ipnet::IpNet;
@@ -48,6 +48,17 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
         let message = format!("mtu = {mtu} is below IPv6's minimum of 1280 bytes");
         reader.warning(&keys::MTU, &message);
     }
+    if let (Ok(mtu), Ok(device)) = (&mtu, &device)
+        && let Some(most) = most_of_virtual(device)
+        && *mtu > most
+    {
+        let message = format!(
+            "mtu = {mtu} is more than device = {} carries (DPDK 22.11: {most} bytes), and weir run \
+             would refuse it",
+            quote(device)
+        );
+        reader.warning(&keys::MTU, &message);
+    }
     let addresses = addresses?;
     let address_lines =
         (0..addresses.len()).map(|index| reader.item_line(&keys::ADDRESSES, index)).collect();
@@ -74,6 +85,19 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
         mbufs_line: reader.line_of(&keys::MBUFS),
         address_lines,
     })
+}
+
+/// The largest MTU of the virtual devices that are known to have a limit; the driver has the last
+/// word.
+fn most_of_virtual(device: &str) -> Option<u16> {
+    if device.starts_with("net_tap") {
+        return Some(1504);
+    }
+    let arguments = device.strip_prefix("net_af_packet")?;
+    // A slot of its ring holds the kernel's header of it, too, and the link header.
+    let frame = arguments.split(',').find_map(|argument| argument.strip_prefix("framesz="));
+    let frame: u32 = frame.map_or(Some(2048), |frame| frame.parse().ok())?;
+    Some(u16::try_from(frame.saturating_sub(102)).unwrap_or(u16::MAX))
 }
 
 fn read_outer_vlan(reader: &mut Reader<'_, '_>) -> Result<Option<OuterVlan>, Reported> {

@@ -1,6 +1,6 @@
 //! An Ethernet device: opened by name, configured, started, and closed when dropped.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 use super::Eal;
 use super::error::{DpdkError, Errno};
 use super::mempool::Mempool;
+use super::mtu::{self, DeviceMtu, Stated};
 use super::queue::Queue;
 use crate::rss::Rss;
 use crate::wire::ethernet::MacAddress;
@@ -24,6 +25,8 @@ pub struct DeviceOptions {
     pub fewer_queues: bool,
     /// Bytes of an IP packet on this link.
     pub mtu: u16,
+    /// A device that carries less is used as it is, instead of being refused.
+    pub smaller_mtu: bool,
     /// The address to use in place of the device's own.
     pub mac: Option<MacAddress>,
     /// Frames to any group are received: IPv6 asks for neighbours by multicast.
@@ -114,31 +117,32 @@ impl Device {
         self.queues
     }
 
-    /// Bytes of the longest frame this device will be given or give.
+    /// Bytes of the buffers that this device needs: for the longest frame it will give or be given,
+    /// or what its driver insists on.
     pub fn frame_bytes(&self) -> u32 {
         // Ethernet header, two tags, and what some drivers add for the checksum.
-        u32::from(self.options.mtu) + 14 + 8 + 4
+        let frame = u32::from(self.options.mtu) + LONGEST_LINK_HEADER as u32 + 4;
+        frame.max(mtu::least_buffer(&self.options.device))
     }
 
-    /// The MTU to set: the configured one where the device can have it. Virtual devices state
-    /// less than they carry (net_tap: 1,522 bytes a frame, whatever its kernel side is set to);
-    /// a NIC is believed.
-    fn device_mtu(&self, information: &rte_eth_dev_info) -> Result<u16, DpdkError> {
-        let wanted = self.options.mtu;
-        let overhead = match information.max_mtu {
-            0 | u16::MAX => ETHERNET_OVERHEAD,
-            mtu => information.max_rx_pktlen.saturating_sub(u32::from(mtu)).max(ETHERNET_OVERHEAD),
+    /// The MTU that the device gets.
+    fn mtu(&self, information: &rte_eth_dev_info) -> Result<DeviceMtu, DpdkError> {
+        let DeviceOptions { device, mtu: wanted, smaller_mtu, .. } = &self.options;
+        let stated = Stated {
+            longest_frame: information.max_rx_pktlen,
+            longest_packet: information.max_mtu,
+            shortest_packet: information.min_mtu,
         };
-        let by_frame = information.max_rx_pktlen.saturating_sub(overhead);
-        let offered = u16::try_from(by_frame).unwrap_or(u16::MAX).min(information.max_mtu);
-        if wanted <= offered || offered < information.min_mtu {
-            return Ok(wanted);
+        match mtu::decide(device, driver(information), *wanted, stated) {
+            Ok(mtu) => Ok(mtu),
+            Err(offered) if *smaller_mtu => Ok(DeviceMtu { told: offered, carried: offered }),
+            Err(offered) => Err(DpdkError::Mtu {
+                device: device.clone(),
+                wanted: *wanted,
+                offered,
+                hint: mtu::hint(device),
+            }),
         }
-        if is_pci(self.options.device.split(',').next().unwrap_or_default()) {
-            let device = self.options.device.clone();
-            return Err(DpdkError::Mtu { device, wanted, offered });
-        }
-        Ok(offered)
     }
 
     /// Configures the device with one queue pair for each pool, and starts it.
@@ -160,16 +164,18 @@ impl Device {
         };
         let queues = u16::try_from(pools.len()).unwrap_or(u16::MAX).min(self.queues);
         let information = self.opened.information(&device)?;
-        let mtu = self.device_mtu(&information)?;
-        let configuration = configuration(&information, queues, mtu);
+        let mtu = self.mtu(&information)?;
+        let configuration = configuration(&information, queues, mtu, self.frame_bytes());
         // SAFETY: the port exists; DPDK copies the configuration.
         setup("configure")(unsafe {
             dpdk_sys::rte_eth_dev_configure(port, queues, queues, &configuration)
         })?;
-        // SAFETY: the port exists and is stopped.
-        let set = unsafe { dpdk_sys::rte_eth_dev_set_mtu(port, mtu) };
-        if set < 0 && !Errno::from_return(set).is_unsupported() {
-            setup("set the MTU")(set)?;
+        if mtu.told == mtu.carried {
+            // SAFETY: the port exists and is stopped.
+            let set = unsafe { dpdk_sys::rte_eth_dev_set_mtu(port, mtu.told) };
+            if set < 0 && !Errno::from_return(set).is_unsupported() {
+                setup("set the MTU")(set)?;
+            }
         }
         let mut rx = self.options.rx_descriptors;
         let mut tx = self.options.tx_descriptors;
@@ -218,7 +224,7 @@ impl Device {
             None => self.opened.mac_address(&device)?,
         };
         self.queues = queues;
-        Ok(StartedDevice { device: self, mtu, taken: false })
+        Ok(StartedDevice { device: self, mtu: mtu.carried, taken: false })
     }
 }
 
@@ -226,7 +232,7 @@ impl Device {
 #[derive(Debug)]
 pub struct StartedDevice {
     device: Device,
-    /// What the device was told, which is less than was asked for where it has no more.
+    /// Less than was asked for where the device carries no more.
     mtu: u16,
     taken: bool,
 }
@@ -352,24 +358,45 @@ impl Drop for Opened {
     }
 }
 
-/// Bytes of an Ethernet header with two tags.
-const LONGEST_LINK_HEADER: usize = 22;
+/// The driver's name, such as `net_tap` or `net_ixgbe`.
+fn driver(information: &rte_eth_dev_info) -> &str {
+    if information.driver_name.is_null() {
+        return "";
+    }
+    // SAFETY: a driver's name is a NUL-terminated string that lives as long as the driver, which
+    // is never unloaded.
+    unsafe { CStr::from_ptr(information.driver_name) }.to_str().unwrap_or_default()
+}
 
-/// Bytes of an Ethernet header and its checksum.
-const ETHERNET_OVERHEAD: u32 = 18;
+/// Bytes of the buffers that every NIC knows, and frames of 1500 bytes fit.
+const COMMON_BUFFER: u32 = 2048;
+
+/// Bytes of an Ethernet header with two tags.
+pub(super) const LONGEST_LINK_HEADER: usize = 22;
 
 /// Receive-side scaling on the 5-tuple where there are several queues and the device has it,
 /// and the offloads that the path makes use of.
-fn configuration(information: &rte_eth_dev_info, queues: u16, mtu: u16) -> rte_eth_conf {
+fn configuration(
+    information: &rte_eth_dev_info,
+    queues: u16,
+    mtu: DeviceMtu,
+    frame_bytes: u32,
+) -> rte_eth_conf {
     let mut configuration = rte_eth_conf::default();
     let hash = dpdk_sys::WEIR_RSS_IP_TCP_UDP & information.flow_type_rss_offloads;
     if queues > 1 && hash != 0 {
         configuration.rxmode.mq_mode = dpdk_sys::WEIR_MQ_RX_RSS;
         configuration.rx_adv_conf.rss_conf.rss_hf = hash;
     }
-    configuration.rxmode.mtu = u32::from(mtu);
+    configuration.rxmode.mtu = u32::from(mtu.told);
     configuration.rxmode.offloads =
         dpdk_sys::WEIR_RX_OFFLOAD_IPV4_CKSUM & information.rx_offload_capa;
+    // Some NICs know buffers of certain sizes only, and give a long frame in several; the queue
+    // makes it one. Not asked for without need: scattering has slower receive functions.
+    if frame_bytes > COMMON_BUFFER {
+        configuration.rxmode.offloads |=
+            dpdk_sys::WEIR_RX_OFFLOAD_SCATTER & information.rx_offload_capa;
+    }
     // Fast free asks that all mbufs of a queue come from one pool: a worker has one pool.
     configuration.txmode.offloads =
         dpdk_sys::WEIR_TX_OFFLOAD_MBUF_FAST_FREE & information.tx_offload_capa;

@@ -60,8 +60,8 @@ pub enum DpdkError {
         /// DPDK's error number.
         errno: Errno,
     },
-    /// The NIC cannot carry packets as long as configured.
-    #[error("device \"{device}\": mtu = {wanted}, but the device carries at most {offered}")]
+    /// The device cannot carry packets as long as configured.
+    #[error("device \"{device}\": mtu = {wanted}, but the device carries at most {offered}{hint}")]
     Mtu {
         /// The device as configured.
         device: String,
@@ -69,6 +69,8 @@ pub enum DpdkError {
         wanted: u16,
         /// The longest it has.
         offered: u16,
+        /// What can be done about it, or nothing.
+        hint: &'static str,
     },
     /// Packet buffers could not be allocated.
     #[error(

@@ -16,6 +16,7 @@ mod error;
 mod mbuf;
 mod memory;
 mod mempool;
+mod mtu;
 mod queue;
 mod rss;
 
