@@ -3,7 +3,7 @@
 //! Every program that a test starts and stops is a part with a name; the node of the labs with one
 //! node is the part "node".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -50,6 +50,16 @@ pub(crate) fn is_root() -> bool {
 pub(crate) fn script(name: &str, arguments: &[&str]) -> Output {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
     Command::new(path).arg_all(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The cores that a thread may run on, from `Cpus_allowed_list`: `0-1,4`.
+fn cores(list: &str) -> BTreeSet<u16> {
+    let number = |text: &str| text.trim().parse::<u16>().unwrap();
+    let ranges = list.split(',').map(|range| match range.split_once('-') {
+        Some((first, last)) => number(first)..=number(last),
+        None => number(range)..=number(range),
+    });
+    ranges.flatten().collect()
 }
 
 trait ArgAll {
@@ -211,6 +221,19 @@ impl Lab {
         self.signal_part(name, signal);
         let mut part = self.parts.remove(name).unwrap();
         wait_for(&format!("{name} to end"), 10, || part.try_wait().unwrap()).code()
+    }
+
+    /// A part's threads: the name of each, and the cores it may run on.
+    pub(crate) fn threads(&self, name: &str) -> Vec<(String, BTreeSet<u16>)> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.parts[name].id())).unwrap();
+        let thread = |folder: PathBuf| {
+            // One that has ended meanwhile runs nowhere.
+            let name = fs::read_to_string(folder.join("comm")).ok()?;
+            let status = fs::read_to_string(folder.join("status")).ok()?;
+            let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+            Some((name.trim().to_owned(), cores(list)))
+        };
+        tasks.filter_map(|task| thread(task.unwrap().path())).collect()
     }
 
     /// A part that has ended by itself is a failure.

@@ -1,8 +1,9 @@
 //! A node that cannot start says why: exit code 2 for the configuration, 1 for the machine.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use crate::lab::{Lab, is_root};
+use crate::lab::{Lab, WEIR, is_root, wait_for};
 
 /// Starts a node with the lab's configuration, changed: exit code and what was said.
 fn start_with(lab: &Lab, as_user: &[&str], change: impl Fn(&str) -> String) -> (i32, String) {
@@ -87,6 +88,39 @@ fn what_is_wrong_is_named() {
     let keys = "exception = \"weirx0\"\nexception_driver = \"virtio_user\"\n\n[conntrack]";
     let vhost = |config: &str| config.replace("[conntrack]", keys);
     check(start_with(&lab, none, vhost), 1, &["uplink", "weirx0", "/dev/vhost-net", "modprobe"]);
+}
+
+#[test]
+fn only_workers_run_on_the_workers_cores() {
+    if !is_root() {
+        return;
+    }
+    // With a controller, which is never started: the node then has all the threads it can have.
+    let mut lab = Lab::up(&["--port", "net_af_packet", "--backends", "1", "--controllers", "1"]);
+    let config = lab.config(&["--hugepages", "false"]);
+    if !config.contains("main_core = 0\nworker_cores = [1]\n") {
+        eprintln!("one core: the worker shares it with all other threads");
+        return;
+    }
+    fs::write(lab.config_path(), config).unwrap();
+    let path = lab.config_path();
+    lab.start_part("node", "node", &[WEIR, "run", path.to_str().unwrap()]);
+    wait_for("the node to be alive", 30, || {
+        lab.runs("node");
+        (lab.get_status("/healthz").0 == "200").then_some(())
+    });
+    let mut workers = 0;
+    let threads = lab.threads("node");
+    for (name, cores) in &threads {
+        let expected = match name.starts_with("worker-") {
+            true => 1,
+            false => 0,
+        };
+        assert_eq!(*cores, BTreeSet::from([expected]), "{name}, of {threads:?}");
+        workers += expected;
+    }
+    assert_eq!(workers, 1, "{threads:?}");
+    assert!(threads.len() >= 4, "DPDK's threads and those of the watch, too: {threads:?}");
 }
 
 #[test]

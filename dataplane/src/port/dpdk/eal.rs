@@ -57,7 +57,8 @@ pub struct Eal {
 }
 
 impl Eal {
-    /// Starts the environment and binds the calling thread to the main core.
+    /// Starts the environment; the calling thread is bound to the main core, as are the threads that
+    /// DPDK starts.
     ///
     /// # Errors
     /// When it was started before, or DPDK refuses (no hugepages, no permission, bad argument).
@@ -72,6 +73,10 @@ impl Eal {
         if STARTED.swap(true, Ordering::SeqCst) {
             return Err(DpdkError::EalTwice);
         }
+        // DPDK gives threads of its own (interrupts, other processes' questions) all cores that the
+        // caller may use but the main one: the workers' cores, were the caller not bound before.
+        // Where that fails DPDK is left to say why.
+        core_affinity::set_for_current(core_affinity::CoreId { id: options.main_core as usize });
         // EAL keeps pointers into its arguments for the life of the process.
         let mut pointers: Vec<*mut c_char> = arguments.into_iter().map(CString::into_raw).collect();
         let count = i32::try_from(pointers.len()).unwrap_or(i32::MAX);
