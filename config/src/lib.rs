@@ -43,11 +43,11 @@ pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::{
     Access, Affinity, Backend, BackendState, Checker, CheckerConfig, ClientTls, Command, Config,
-    Conntrack, Controller, ControllerClient, ControllerConfig, Credential, Dpdk, Encapsulation,
-    Etcd, EtcdUser, Exception, ExceptionDriver, FewerQueues, Fleet, Forwarding, Icmp, Identity,
-    Idle, Limits, MssClamp, Neighbor, Node, OuterVlan, Oversize, Pool, Port, Protocol,
-    QuicConfiguration, Registry, Role, Scheduler, ServerTls, Store, Timeouts, Vip, VipPort,
-    VlanProtocol,
+    Conntrack, Controller, ControllerClient, ControllerConfig, Credential, Dpdk, EarlyFragments,
+    Encapsulation, Etcd, EtcdUser, Exception, ExceptionDriver, FewerQueues, Fleet, Forwarding,
+    Fragments, Icmp, Identity, Idle, Limits, MssClamp, Neighbor, Node, OuterVlan, Oversize, Pool,
+    Port, Protocol, QuicConfiguration, Registry, Role, Scheduler, ServerTls, Store, Timeouts, Vip,
+    VipPort, VlanProtocol,
 };
 pub use quic::{QuicError, QuicKey, QuicServerId};
 pub use report::{Errors, Problem};

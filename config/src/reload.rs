@@ -22,6 +22,7 @@ impl Config {
             controller,
             encapsulation: _,
             icmp: _,
+            fragments: _,
             pools: _,
             vips: _,
         } = self;

@@ -1,9 +1,10 @@
 //! What a good file becomes: every field of the model, every default, every warning.
 
 use config::{
-    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, ExceptionDriver,
-    FewerQueues, Forwarding, HashSecret, Icmp, Idle, Loaded, MssClamp, Neighbor, Node, OuterVlan,
-    Oversize, Pool, Port, Protocol, Scheduler, Timeouts, Vip, VipPort, VlanProtocol,
+    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, EarlyFragments, Encapsulation,
+    ExceptionDriver, FewerQueues, Forwarding, Fragments, HashSecret, Icmp, Idle, Loaded, MssClamp,
+    Neighbor, Node, OuterVlan, Oversize, Pool, Port, Protocol, Scheduler, Timeouts, Vip, VipPort,
+    VlanProtocol,
 };
 use std::net::IpAddr;
 use std::path::Path;
@@ -93,6 +94,7 @@ fn example_becomes_this_model() {
             port_unreachable: false,
         },
         conntrack: Conntrack { flows: 2_000_000 },
+        fragments: Fragments { early: EarlyFragments::Wait, wait_ms: 500, timeout_ms: 2000 },
         pools: vec![Pool {
             id: "web".into(),
             scheduler: Scheduler::Maglev,
@@ -171,6 +173,10 @@ fn every_key_has_its_way_into_the_model() {
         port_unreachable = true
         [conntrack]
         flows = 1024
+        [fragments]
+        early = "hash"
+        wait_ms = 100
+        timeout_ms = 100
         [[pool]]
         id = "a:b"
         scheduler = "ring"
@@ -237,6 +243,8 @@ fn every_key_has_its_way_into_the_model() {
         }
     );
     assert_eq!(config.conntrack.flows, 1024);
+    let fragments = Fragments { early: EarlyFragments::Hash, wait_ms: 100, timeout_ms: 100 };
+    assert_eq!(config.fragments, fragments);
     let pool = &config.pools[0];
     assert_eq!((pool.scheduler, pool.forwarding), (Scheduler::Ring, Forwarding::L2dsr));
     assert_eq!((pool.table_size, pool.drain), (2, Duration::ZERO));
@@ -257,6 +265,7 @@ fn absent_sections_are_all_defaults() {
     let example = example();
     assert_eq!(config.dpdk, example.dpdk);
     assert_eq!(config.conntrack, example.conntrack);
+    assert_eq!(config.fragments, example.fragments);
     assert_eq!(config.node.name, "weir");
     assert_eq!(config.node.zone, "default");
     assert_eq!(config.node.admin, example.node.admin);

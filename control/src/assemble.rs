@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use conntrack::{Reaper, Timeouts};
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
+use dataplane::fragment::FragmentOptions;
 use dataplane::neighbour::{Neighbours, NextHop};
 use dataplane::quic::ConfigurationError;
 use dataplane::tables::{
@@ -33,6 +34,8 @@ pub struct NodeLinks {
     pub gateways: Vec<Vec<IpAddr>>,
     /// How outer headers look.
     pub outer: OuterOptions,
+    /// How fragments are dealt with.
+    pub fragments: FragmentOptions,
 }
 
 /// Why no tables could be built; the old ones stay in force.
@@ -106,6 +109,11 @@ impl Assembler {
     /// Other outer headers from the next build on.
     pub fn set_outer(&mut self, outer: OuterOptions) {
         self.links.outer = outer;
+    }
+
+    /// Fragments are dealt with otherwise from the next build on.
+    pub fn set_fragments(&mut self, fragments: FragmentOptions) {
+        self.links.fragments = fragments;
     }
 
     /// The name of a VIP by its index.
@@ -195,6 +203,7 @@ impl Assembler {
         let tables = Tables {
             generation: self.generation,
             reaper_tick_ms: Reaper::tick_for(shortest_idle.unwrap_or(u32::MAX)),
+            fragments: self.links.fragments,
             steered: vips.iter().any(|vip| vip.affinity == Affinity::Quic),
             clamps: vips.iter().any(|vip| vip.mss_clamp != MssClamp::Off),
             oversize: self.links.outer.oversize,

@@ -1,11 +1,12 @@
 //! The node's own side of its links: from the configuration, and what the started devices know, to
 //! what tables are built with. Nothing here changes while the node runs, but for
-//! `[encapsulation]` and `[icmp]`.
+//! `[encapsulation]`, `[icmp]` and `[fragments]`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use config::{Config, OuterVlan, VlanProtocol};
+use config::{Config, EarlyFragments, OuterVlan, VlanProtocol};
+use dataplane::fragment::{Early, FragmentOptions};
 use dataplane::neighbour::NextHop;
 use dataplane::tables::{IcmpOptions, Oversize, PortTable};
 use dataplane::wire::{EtherType, LinkTags, MacAddress, ndp};
@@ -60,6 +61,19 @@ pub(crate) fn outer_options(config: &Config) -> OuterOptions {
     }
 }
 
+/// How fragments are dealt with, as the file says.
+pub(crate) fn fragment_options(config: &Config) -> FragmentOptions {
+    let fragments = &config.fragments;
+    FragmentOptions {
+        early: match fragments.early {
+            EarlyFragments::Wait => Early::Wait,
+            EarlyFragments::Hash => Early::Hash,
+        },
+        wait_ms: fragments.wait_ms,
+        timeout_ms: fragments.timeout_ms,
+    }
+}
+
 /// The node's links: what the file says, and what the devices know.
 pub(crate) fn node_links(config: &Config, facts: &[PortFacts]) -> NodeLinks {
     let ports = config
@@ -78,7 +92,8 @@ pub(crate) fn node_links(config: &Config, facts: &[PortFacts]) -> NodeLinks {
         })
         .collect();
     let gateways = config.ports.iter().map(|port| port.gateways.clone()).collect();
-    NodeLinks { ports, gateways, outer: outer_options(config) }
+    let (outer, fragments) = (outer_options(config), fragment_options(config));
+    NodeLinks { ports, gateways, outer, fragments }
 }
 
 fn link_tags(vlan: u16, outer: Option<OuterVlan>) -> LinkTags {

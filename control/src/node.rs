@@ -18,9 +18,9 @@ use dataplane::wire::MacAddress;
 use thiserror::Error;
 
 use crate::ask;
-use crate::assemble::{AssembleError, Assembled, Assembler};
+use crate::assemble::{AssembleError, Assembled, Assembler, NodeLinks};
 pub use crate::links::PortFacts;
-use crate::links::{node_links, outer_options, static_neighbours};
+use crate::links::{fragment_options, node_links, outer_options, static_neighbours};
 use crate::overrides::Overrides;
 use crate::prepare::{InstallError, Preparation, Prepared};
 use crate::probe::Probes;
@@ -179,8 +179,9 @@ impl Node {
             given = statics.snapshots().cloned().collect();
         }
         let pools = self.overrides.apply(&given);
-        let before = self.assembler.links().outer;
+        let NodeLinks { outer, fragments, .. } = *self.assembler.links();
         self.assembler.set_outer(outer_options(&config));
+        self.assembler.set_fragments(fragment_options(&config));
         match self.assembler.assemble(&pools, &self.neighbours) {
             Ok(assembled) => {
                 self.statics = statics;
@@ -190,7 +191,8 @@ impl Node {
                 Ok(())
             }
             Err(error) => {
-                self.assembler.set_outer(before);
+                self.assembler.set_outer(outer);
+                self.assembler.set_fragments(fragments);
                 Err(error.into())
             }
         }

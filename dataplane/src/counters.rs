@@ -161,6 +161,19 @@ pub struct IcmpCounters {
     pub clamped: Counter,
 }
 
+/// Fragments (see [`crate::fragment`]), at the worker where those of a datagram meet.
+#[derive(Debug, Default)]
+pub struct FragmentCounters {
+    /// Fragments that came.
+    pub received: Counter,
+    /// Those that had to wait for the first of their datagram.
+    pub waited: Counter,
+    /// Fragments that wait now.
+    pub waiting: Counter,
+    /// Datagrams remembered now.
+    pub datagrams: Counter,
+}
+
 /// Everything one worker counts.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -205,6 +218,8 @@ pub struct WorkerCounters {
     pub exception: ExceptionCounters,
     /// See [`HandoffCounters`].
     pub handoffs: HandoffCounters,
+    /// See [`FragmentCounters`].
+    pub fragments: FragmentCounters,
     drops: [Counter; DropReason::COUNT],
     vips: Box<[TrafficCounters]>,
     backends: Box<[TrafficCounters]>,
@@ -241,6 +256,7 @@ impl WorkerCounters {
             probes: ProbeCounters::default(),
             exception: ExceptionCounters::default(),
             handoffs: HandoffCounters::default(),
+            fragments: FragmentCounters::default(),
             drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
             vips: (0..MAX_VIPS).map(|_| TrafficCounters::default()).collect(),
             backends: (0..MAX_BACKENDS).map(|_| TrafficCounters::default()).collect(),
@@ -252,6 +268,11 @@ impl WorkerCounters {
     #[inline]
     pub fn count_drop(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);
+    }
+
+    /// Counts `count` drops.
+    pub fn count_drops(&self, reason: DropReason, count: u64) {
+        self.drops[reason as usize].add(count);
     }
 
     /// Drops for one reason.

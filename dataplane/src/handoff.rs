@@ -35,6 +35,8 @@ const RING_MOST: usize = 512;
 /// Why a packet changes its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
+    /// A fragment, on its way to where the fragments of its datagram meet; its key is its own.
+    Meet,
     /// The first fragment of a datagram of the flow [`Parsed::key`].
     FirstFragment,
     /// Another fragment of a datagram of that flow.
@@ -54,8 +56,19 @@ pub struct Handed<B> {
     pub errand: Errand,
     /// How many workers have been asked for the flow, where its owner is not known.
     pub asked: u8,
-    /// What the parser found; the key is the flow's, whatever the packet itself says.
+    /// What the parser found; but for [`Errand::Meet`] the key is the flow's, whatever the packet
+    /// itself says.
     pub parsed: Parsed,
+}
+
+/// In place of the number of workers asked: the packet is where it belongs.
+pub const ARRIVED: u8 = u8::MAX;
+
+impl<B> Handed<B> {
+    /// A packet to a worker that is known to be the one.
+    pub fn arriving(buffer: B, errand: Errand, parsed: &Parsed, port: u8) -> Self {
+        Self { buffer, port, errand, asked: ARRIVED, parsed: *parsed }
+    }
 }
 
 /// One worker's ends of the rings.

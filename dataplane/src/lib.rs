@@ -20,6 +20,7 @@ pub mod clock;
 pub mod counters;
 pub mod exception;
 pub mod forward;
+pub mod fragment;
 pub mod handoff;
 pub mod hold;
 pub mod icmp;

@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod differential;
+mod fragment;
 mod ipv6;
 mod transport;
 
@@ -37,6 +38,8 @@ pub const MAX_TAGS: usize = 2;
 pub enum Kind {
     /// Belongs to a flow: TCP, UDP, or a protocol without ports (ports are 0).
     Flow,
+    /// A part of a datagram; only the first has ports. [`Piece`](crate::fragment::Piece) says which.
+    Fragment,
     /// An ICMP or ICMPv6 message, checksum verified.
     Icmp,
     /// A message of neighbour discovery, checksum verified, not yet validated.
@@ -253,7 +256,7 @@ fn parse_ipv4(bytes: &[u8], link_length: u8, hint: ChecksumHint) -> Result<Parse
         return Err(DropReason::Land);
     }
     if header.is_fragment() {
-        return Err(DropReason::Fragment);
+        return fragment::parse_v4(header, payload, link_length);
     }
     let mut kind = Kind::Flow;
     let found = match header.protocol {

@@ -313,6 +313,15 @@ fn choose(parsed: &Parsed, vip: &Vip, vip_index: u32, tables: &Tables) -> Option
     Some(Pin { backend, generation: record.generation, vip: vip_index })
 }
 
+/// A choice for a packet whose ports are not known: by the hash of what is, for a VIP of its
+/// address. Which VIP, where an address has several, follows from their ports.
+#[cold]
+pub fn by_addresses(parsed: &Parsed, tables: &Tables) -> Option<Pin> {
+    let key = &parsed.key;
+    let index = tables.lookup.at_address(key.destination_bits(), key.protocol())?;
+    choose(parsed, tables.vip(index)?, index, tables)
+}
+
 /// The pool's keyed hash of what a client is known by, the flow or its source address: what its
 /// table is asked with.
 #[inline]

@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 use conntrack::Timeouts;
 use maglev::{FlowHasher, Selector};
 
+use crate::fragment::FragmentOptions;
 use crate::quic::Router;
 use crate::second_chance::PreviousOwners;
 use crate::vip::VipLookup;
@@ -44,6 +45,8 @@ pub struct Tables {
     pub oversize: Oversize,
     /// ICMP errors, delivered and sent.
     pub icmp: IcmpOptions,
+    /// How fragments are dealt with.
+    pub fragments: FragmentOptions,
 }
 
 /// What is done with a packet that does not fit its link once encapsulated, and whose sender does

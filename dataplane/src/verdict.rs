@@ -109,7 +109,8 @@ drop_reasons! {
     MartianSource "martian_source" "The source address can never send packets (RFC 1122, 4291, 6890).";
     MartianDestination "martian_destination" "The destination address can never receive packets here.";
     Land "land" "Source and destination address are the same.";
-    Fragment "fragment" "A fragment, which this release does not forward.";
+    BadFragment "bad_fragment" "A fragment that is empty, not a multiple of 8 bytes and not the last, or reaches beyond 65,535 bytes.";
+    TinyFragment "tiny_fragment" "A first fragment without its whole transport header, or a TCP fragment at offset 8 (RFC 1858).";
     BadTcpHeader "bad_tcp_header" "The TCP header is truncated or its data offset impossible.";
     BadUdpHeader "bad_udp_header" "The UDP header is truncated.";
     BadUdpLength "bad_udp_length" "The UDP length is below 8 or beyond the IP packet.";
@@ -125,6 +126,11 @@ drop_reasons! {
     NdpRateLimited "ndp_rate_limited" "More neighbour solicitations than the node answers in a second.";
     ArpRateLimited "arp_rate_limited" "More ARP requests than the node answers in a second.";
     ResetRateLimited "reset_rate_limited" "More resets due than the node sends in a second.";
+    IcmpFragment "icmp_fragment" "A fragment of an ICMP message to a VIP.";
+    FragmentOverlap "fragment_overlap" "Of a datagram whose fragments overlap or contradict each other (RFC 5722).";
+    FragmentDuplicate "fragment_duplicate" "A copy of a fragment that already waits.";
+    FragmentTimeout "fragment_timeout" "The first fragment of its datagram did not come in time.";
+    FragmentNoRoom "fragment_no_room" "Too many fragments wait for the first of their datagrams.";
     NoVip "no_vip" "Addressed to no known VIP and not to the node.";
     NoExceptionPath "no_exception_path" "Meant for the node's own kernel, and no exception path is set up.";
     ExceptionVip "exception_vip" "To or from a VIP, on its way from or to the node's own kernel.";

@@ -59,7 +59,41 @@ pub struct VipLookup {
     /// Everything that is not one address, one port, one protocol; longest prefix first.
     levels: Vec<Level>,
     /// For "is this address a VIP at all": the prefixes by length, longest first.
-    addresses: Vec<(u128, HashMap<u128, (), RandomState>)>,
+    addresses: Vec<(u128, HashMap<u128, AtAddress, RandomState>)>,
+}
+
+/// For each protocol, of the VIPs of one address or prefix the one with the lowest port: the port,
+/// and the index.
+#[derive(Clone, Copy, Debug, Default)]
+struct AtAddress {
+    tcp: Option<(u16, u32)>,
+    udp: Option<(u16, u32)>,
+    any: Option<(u16, u32)>,
+}
+
+impl AtAddress {
+    fn insert(&mut self, index: u32, vip: &VipMatch) {
+        let first = match &vip.ports {
+            VipPorts::One(port) => *port,
+            VipPorts::Range(range) => *range.start(),
+            VipPorts::Any => 0,
+        };
+        let lowest = match vip.protocol {
+            VipProtocol::Tcp => &mut self.tcp,
+            VipProtocol::Udp => &mut self.udp,
+            VipProtocol::Any => &mut self.any,
+        };
+        *lowest = Some(lowest.map_or((first, index), |known| known.min((first, index))));
+    }
+
+    fn find(&self, protocol: u8) -> Option<u32> {
+        let exact = match protocol {
+            TCP => self.tcp,
+            UDP => self.udp,
+            _ => None,
+        };
+        exact.or(self.any).map(|(_, index)| index)
+    }
 }
 
 /// IPv4 VIPs of one port and protocol, in open addressing at a load of at most a half: 16 bytes a
@@ -186,7 +220,7 @@ impl VipLookup {
         let mut exact = HashMap::with_hasher(state.clone());
         let mut exact_v4 = Vec::new();
         let mut levels: Vec<Level> = Vec::new();
-        let mut addresses: Vec<(u128, HashMap<u128, (), RandomState>)> = Vec::new();
+        let mut addresses: Vec<(u128, HashMap<u128, AtAddress, RandomState>)> = Vec::new();
         for (index, vip) in vips {
             let mask = mask(vip);
             let address = address_bits(vip.address) & mask;
@@ -197,7 +231,7 @@ impl VipLookup {
                     addresses.len() - 1
                 }
             };
-            addresses[at].1.insert(address, ());
+            addresses[at].1.entry(address).or_default().insert(index, vip);
             let protocol = match vip.protocol {
                 VipProtocol::Tcp => Some(TCP),
                 VipProtocol::Udp => Some(UDP),
@@ -258,6 +292,13 @@ impl VipLookup {
         self.levels
             .iter()
             .find_map(|level| level.groups.get(&(address & level.mask))?.find(port, protocol))
+    }
+
+    /// A VIP of `address` that takes `protocol`, whatever the port: of several, of the longest
+    /// prefix that with the lowest.
+    #[cold]
+    pub fn at_address(&self, address: u128, protocol: u8) -> Option<u32> {
+        self.addresses.iter().find_map(|(mask, set)| set.get(&(address & mask))?.find(protocol))
     }
 
     /// Whether `address` belongs to any VIP, whatever the port and protocol.

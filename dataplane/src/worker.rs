@@ -6,6 +6,7 @@
 
 mod burst;
 mod exception;
+mod fragment;
 mod handoff;
 mod icmp;
 mod idle;
@@ -24,6 +25,7 @@ use crate::clock::Clock;
 use crate::counters::WorkerCounters;
 use crate::exception::Exception;
 use crate::forward::OuterHeaders;
+use crate::fragment::Datagrams;
 use crate::handoff::Handoff;
 use crate::hold::HoldQueue;
 use crate::icmp::limits::IcmpLimits;
@@ -78,6 +80,7 @@ struct Core<P: Port> {
     /// By port index; empty where no port has one.
     exceptions: Vec<Option<Exception<P>>>,
     handoff: Handoff<P::Buffer>,
+    datagrams: Datagrams<P::Buffer>,
     ports: Vec<P>,
     /// By port index: what its device's choice of queue can be computed with.
     rss: Arc<[Option<Rss>]>,
@@ -105,6 +108,7 @@ impl<P: Port> Worker<P> {
             exceptions: Vec::new(),
             ports: options.ports,
             handoff: Handoff::alone(),
+            datagrams: Datagrams::default(),
             rss: Arc::new([]),
             work: arrayvec::ArrayVec::new(),
             outcomes: arrayvec::ArrayVec::new(),
@@ -195,9 +199,9 @@ impl<P: Port> Worker<P> {
         self.core.exceptions.get_mut(index)?.as_mut().map(Exception::device_mut)
     }
 
-    /// Packets that wait for a next hop.
+    /// Packets that wait: for a next hop, or for the first fragment of their datagram.
     pub fn held(&self) -> usize {
-        self.core.hold.len()
+        self.core.hold.len() + self.core.datagrams.waiting()
     }
 }
 
@@ -232,6 +236,10 @@ impl<P: Port> Core<P> {
         }
         if self.handoff.is_called() {
             received += self.take_handed(tables, now_ms);
+        }
+        // Once more after the last is gone, so that the gauges say so.
+        if !self.datagrams.is_empty() || self.counters.fragments.datagrams.get() != 0 {
+            self.expire_fragments(tables, now_ms);
         }
         if !self.hold.is_empty() {
             self.release_held(tables, now_ms);

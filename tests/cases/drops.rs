@@ -98,9 +98,9 @@ fn ip_header() -> Case {
             ),
             Sent::dropped(patched(syn(), 14 + 10, &[0, 0]), "bad_ip_checksum"),
             Sent::dropped(patched(syn(), 14 + 8, &[63]), "bad_ip_checksum"),
-            changed(|ip| ip[6] = 0x20, "fragment"),
-            changed(|ip| ip[7] = 0x01, "fragment"),
-            changed(|ip| ip[6..8].copy_from_slice(&[0x3f, 0xff]), "fragment"),
+            changed(|ip| ip[6] = 0x20, "bad_fragment"),
+            changed(|ip| ip[7] = 0x01, "tiny_fragment"),
+            changed(|ip| ip[6..8].copy_from_slice(&[0x3f, 0xff]), "bad_fragment"),
         ],
     )
 }

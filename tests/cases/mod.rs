@@ -10,6 +10,7 @@ mod answers;
 mod drops;
 mod exception;
 mod flows;
+mod fragments;
 mod icmp;
 mod ipv6;
 mod ipv6_drops;
@@ -184,6 +185,7 @@ pub(crate) fn all() -> Vec<Case> {
         tunnels::cases(),
         exception::cases(),
         icmp::cases(),
+        fragments::cases(),
     ]
     .into_iter()
     .flatten()

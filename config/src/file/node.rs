@@ -6,7 +6,7 @@ use crate::reader::{Reader, TableAt, label};
 use crate::report::{Report, Reported};
 use crate::schema::client;
 use crate::schema::keys::{
-    self, CONNTRACK, DPDK, ENCAPSULATION, ICMP, NODE, POOL, PORT, TOP, VIP, top as names,
+    self, CONNTRACK, DPDK, ENCAPSULATION, FRAGMENTS, ICMP, NODE, POOL, PORT, TOP, VIP, top as names,
 };
 use crate::section::pool::PoolEntry;
 use crate::section::port::PortEntry;
@@ -27,6 +27,7 @@ pub(super) fn read<'d>(report: &mut Report<'d>, document: Document<'d>) -> Optio
     let encapsulation = table(&names::ENCAPSULATION);
     let icmp = table(&names::ICMP);
     let conntrack = table(&names::CONNTRACK);
+    let fragments = table(&names::FRAGMENTS);
     let ports = tables(&mut top, &names::PORT);
     let pools = tables(&mut top, &names::POOL);
     let vips = tables(&mut top, &names::VIP);
@@ -39,6 +40,7 @@ pub(super) fn read<'d>(report: &mut Report<'d>, document: Document<'d>) -> Optio
         encapsulation.and_then(|at| encapsulation::read(reader(report, &ENCAPSULATION, at)));
     let icmp = icmp.and_then(|at| encapsulation::read_icmp(reader(report, &ICMP, at)));
     let conntrack = conntrack.and_then(|at| node::read_conntrack(reader(report, &CONNTRACK, at)));
+    let fragments = fragments.and_then(|at| node::read_fragments(reader(report, &FRAGMENTS, at)));
     let ports = ports.and_then(|ports| read_ports(report, &ports, dpdk.as_ref().ok()));
     let pools = pools.and_then(|pools| read_pools(report, &pools));
     let vips = vips.and_then(|vips| read_vips(report, &vips));
@@ -69,6 +71,7 @@ pub(super) fn read<'d>(report: &mut Report<'d>, document: Document<'d>) -> Optio
         encapsulation: encapsulation.ok()?,
         icmp: icmp.ok()?,
         conntrack: conntrack.ok()?,
+        fragments: fragments.ok()?,
         pools: pools.entries.into_iter().map(|entry| entry.pool).collect(),
         vips: vips.ok()?.into_iter().map(|entry| entry.vip).collect(),
         controller: controller.ok()?,

@@ -17,8 +17,8 @@ pub use controller::{
     Role, ServerTls, Store,
 };
 pub use node::{
-    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, Encapsulation, Exception,
-    ExceptionDriver, FewerQueues, Forwarding, Icmp, Idle, MssClamp, Neighbor, Node, OuterVlan,
-    Oversize, Pool, Port, Protocol, QuicConfiguration, Scheduler, Timeouts, Vip, VipPort,
-    VlanProtocol,
+    Affinity, Backend, BackendState, Config, Conntrack, Dpdk, EarlyFragments, Encapsulation,
+    Exception, ExceptionDriver, FewerQueues, Forwarding, Fragments, Icmp, Idle, MssClamp, Neighbor,
+    Node, OuterVlan, Oversize, Pool, Port, Protocol, QuicConfiguration, Scheduler, Timeouts, Vip,
+    VipPort, VlanProtocol,
 };

@@ -23,6 +23,8 @@ pub struct Config {
     pub icmp: Icmp,
     /// `[conntrack]`
     pub conntrack: Conntrack,
+    /// `[fragments]`
+    pub fragments: Fragments,
     /// `[[pool]]`, in the order of the file, ids unique.
     pub pools: Vec<Pool>,
     /// `[[vip]]`, in the order of the file; no two match the same packet with equal rank.
@@ -223,6 +225,26 @@ pub enum MssClamp {
     To(u16),
     /// What fits one packet to the backend.
     Auto,
+}
+
+/// How fragments of datagrams to VIPs are dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragments {
+    /// What becomes of those that come before their datagram's first.
+    pub early: EarlyFragments,
+    /// How long one of them waits for it, in milliseconds; at most `timeout_ms`.
+    pub wait_ms: u32,
+    /// How long a datagram is remembered from its first fragment seen, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// What becomes of fragments that come before their datagram's first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlyFragments {
+    /// They wait for it.
+    Wait,
+    /// The datagram goes by the hash of source, destination and protocol.
+    Hash,
 }
 
 /// A set of backends, and how flows are spread over them.

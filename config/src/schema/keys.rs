@@ -13,6 +13,7 @@ pub(crate) static TOP: Section = Section {
         &top::ENCAPSULATION,
         &top::ICMP,
         &top::CONNTRACK,
+        &top::FRAGMENTS,
         &top::POOL,
         &top::VIP,
         &top::CONTROLLER,
@@ -98,6 +99,12 @@ pub(crate) static ICMP: Section = Section {
 /// `[conntrack]`
 pub(crate) static CONNTRACK: Section =
     Section { title: "[conntrack]", keys: &[&conntrack::FLOWS], reload: Reload::Restart };
+/// `[fragments]`
+pub(crate) static FRAGMENTS: Section = Section {
+    title: "[fragments]",
+    keys: &[&fragments::EARLY, &fragments::WAIT_MS, &fragments::TIMEOUT_MS],
+    reload: Reload::Live,
+};
 /// `[[pool]]`
 pub(crate) static POOL: Section = Section {
     title: "[[pool]]",
@@ -169,6 +176,7 @@ pub(crate) mod top {
         key("encapsulation", Kind::Table("[encapsulation]"), ABSENT);
     pub(crate) static ICMP: Key = key("icmp", Kind::Table("[icmp]"), ABSENT);
     pub(crate) static CONNTRACK: Key = key("conntrack", Kind::Table("[conntrack]"), ABSENT);
+    pub(crate) static FRAGMENTS: Key = key("fragments", Kind::Table("[fragments]"), ABSENT);
     pub(crate) static POOL: Key =
         key("pool", Kind::Tables("[[pool]]"), NONE).rule("without `[controller]` only");
     pub(crate) static VIP: Key =
@@ -322,6 +330,18 @@ pub(crate) mod conntrack {
     use super::*;
     pub(crate) static FLOWS: Key =
         integer("flows", 64, 268_435_456, Fallback::Integer(2_000_000)).unit("flows a node");
+}
+
+/// Keys of `[fragments]`.
+pub(crate) mod fragments {
+    use super::*;
+    pub(crate) static EARLY: Key =
+        key("early", Kind::Choice { now: &["wait", "hash"], later: &[] }, Fallback::Text("wait"));
+    pub(crate) static WAIT_MS: Key = integer("wait_ms", 10, 10_000, Fallback::Integer(500))
+        .rule("at most `timeout_ms`")
+        .unit("milliseconds");
+    pub(crate) static TIMEOUT_MS: Key =
+        integer("timeout_ms", 100, 60_000, Fallback::Integer(2000)).unit("milliseconds");
 }
 
 /// Keys of `[[pool]]`.

@@ -13,7 +13,8 @@ pub(crate) mod controller;
 pub(crate) mod keys;
 
 use keys::{
-    BACKEND, CONNTRACK, DPDK, ENCAPSULATION, ICMP, NEIGHBOR, NODE, POOL, PORT, QUIC, TOP, VIP,
+    BACKEND, CONNTRACK, DPDK, ENCAPSULATION, FRAGMENTS, ICMP, NEIGHBOR, NODE, POOL, PORT, QUIC,
+    TOP, VIP,
 };
 
 /// Every kind of file, in the order of the documentation.
@@ -29,6 +30,7 @@ pub static FILES: &[File] = &[
             &ENCAPSULATION,
             &ICMP,
             &CONNTRACK,
+            &FRAGMENTS,
             &POOL,
             &BACKEND,
             &QUIC,

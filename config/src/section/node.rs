@@ -1,10 +1,10 @@
-//! `[node]`, `[dpdk]` and `[conntrack]`: the machine and the process.
+//! `[node]`, `[dpdk]`, `[conntrack]` and `[fragments]`: the machine and the process.
 
 use super::path;
-use crate::model::{Conntrack, Dpdk, FewerQueues, Idle, Node};
+use crate::model::{Conntrack, Dpdk, EarlyFragments, FewerQueues, Fragments, Idle, Node};
 use crate::reader::Reader;
 use crate::report::Reported;
-use crate::schema::keys::{conntrack, dpdk, node};
+use crate::schema::keys::{conntrack, dpdk, fragments, node};
 use std::net::SocketAddr;
 
 pub(crate) fn read_node(mut reader: Reader<'_, '_>) -> Result<Node, Reported> {
@@ -50,6 +50,22 @@ pub(crate) fn read_dpdk(mut reader: Reader<'_, '_>) -> Result<Dpdk, Reported> {
         file_prefix: file_prefix?,
         fewer_queues: fewer_queues?,
     })
+}
+
+pub(crate) fn read_fragments(mut reader: Reader<'_, '_>) -> Result<Fragments, Reported> {
+    let early = reader.choice(
+        &fragments::EARLY,
+        &[("wait", EarlyFragments::Wait), ("hash", EarlyFragments::Hash)],
+    );
+    let wait_ms = reader.integer(&fragments::WAIT_MS);
+    let timeout_ms = reader.integer(&fragments::TIMEOUT_MS);
+    if let (Ok(wait_ms), Ok(timeout_ms)) = (wait_ms, timeout_ms)
+        && wait_ms > timeout_ms
+    {
+        let what = format!("is more than timeout_ms = {timeout_ms}");
+        return Err(reader.fault(&fragments::WAIT_MS, &what, "at most timeout_ms"));
+    }
+    Ok(Fragments { early: early?, wait_ms: wait_ms?, timeout_ms: timeout_ms? })
 }
 
 pub(crate) fn read_conntrack(mut reader: Reader<'_, '_>) -> Result<Conntrack, Reported> {

@@ -169,3 +169,18 @@ fn entropy_prefixes_are_prefixes() {
          length of 120 (expected a length from 16 to 112)",
     );
 }
+
+#[test]
+fn fragments_wait_no_longer_than_their_datagram_is_remembered() {
+    check(
+        "[[pool]]",
+        "[fragments]\nwait_ms = 500\ntimeout_ms = 400\n[[pool]]",
+        "weir.toml:20: [fragments]: wait_ms = 500 is more than timeout_ms = 400 (expected at most \
+         timeout_ms)",
+    );
+    check(
+        "[[pool]]",
+        "[fragments]\nearly = \"never\"\n[[pool]]",
+        "weir.toml:20: [fragments]: early = \"never\" is not known (expected \"wait\" or \"hash\")",
+    );
+}

@@ -87,7 +87,8 @@ impl Theirs {
                 })
             }
             DropReason::SourceRoute => self.segments_left,
-            DropReason::Fragment => self.is_fragment,
+            // They ask neither for whole transport headers nor for lengths of fragments.
+            DropReason::BadFragment | DropReason::TinyFragment => self.is_fragment,
             // They take any number of headers and bytes.
             DropReason::ExtensionHeaderLimit => self.headers > MAX_HEADERS || length > MAX_LENGTH,
             // They do not look at options, and take several fragment headers.
@@ -123,6 +124,14 @@ fn agree(packet: &[u8]) -> Result<bool, TestCaseError> {
     let port = PortTable { mac: MAC, any_mac: false, vlan: None, mtu: 1500, addresses: Vec::new() };
     let ours = parse_any(&Frame::new(&frame), &port);
     let theirs = Theirs::of(packet);
+    // Behind the header of a later fragment they go on walking, through a piece of payload.
+    let frame = Frame::new(&frame);
+    if ours.kind == Kind::Fragment
+        && crate::fragment::Piece::read(frame.data(), &ours).is_none_or(|piece| !piece.is_first())
+    {
+        prop_assert!(theirs.whole);
+        return Ok(false);
+    }
     let Kind::Drop(reason) = ours.kind else {
         prop_assert!(theirs.whole, "they find it cut");
         let key = &ours.key;

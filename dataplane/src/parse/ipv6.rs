@@ -7,7 +7,7 @@
 use conntrack::FlowKey;
 
 use super::transport::{Transport, transport};
-use super::{Kind, Parsed};
+use super::{Kind, Parsed, fragment};
 use crate::verdict::DropReason;
 use crate::wire::ipv6_extensions::{ChainFault, walk};
 use crate::wire::{Icmpv6Header, Icmpv6Type, IpProtocol, Ipv6Header, icmpv6, martian};
@@ -67,8 +67,10 @@ pub(super) fn parse(bytes: &[u8], link_length: u8, group: bool) -> Result<Parsed
     if martian::is_land_attack(source, destination) {
         return Err(DropReason::Land);
     }
-    if end.fragment.is_some() {
-        return Err(DropReason::Fragment);
+    if let Some(at) = end.fragment {
+        let found =
+            fragment::transport_v6(chain.get(at..).unwrap_or_default(), end.protocol, payload)?;
+        return Ok(parsed(Kind::Fragment, found));
     }
     if is_icmp {
         if payload.len() < Icmpv6Header::LENGTH || !icmpv6::is_sound(source, destination, payload) {

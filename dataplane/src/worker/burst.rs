@@ -128,6 +128,9 @@ impl<P: Port> Core<P> {
                         Outcome { verdict: Verdict::Drop(reason), vip, backend: NO_BACKEND }
                     }
                 },
+                Class::Fragment => {
+                    self.take_fragment(packet, &work.parsed, port_index, tables, now_ms)
+                }
                 Class::Icmp => self.icmp(packet, &work, port_index, tables, now_ms),
                 Class::Arp | Class::Ndp => {
                     Outcome::early(self.neighbour(packet, &work, port_index, tables, now_ms))
@@ -154,10 +157,9 @@ impl<P: Port> Core<P> {
     /// Counts what became of a packet, and keeps it for who asks.
     fn finish(&mut self, outcome: Outcome) {
         match outcome.verdict {
-            Verdict::Forward | Verdict::HandOff => {}
+            Verdict::Forward | Verdict::Hold | Verdict::HandOff => {}
             Verdict::Reply => self.counters.replied.add(1),
             Verdict::Host => self.counters.host.add(1),
-            Verdict::Hold => self.counters.held.add(1),
             Verdict::Drop(reason) => self.counters.count_drop(reason),
         }
         self.outcomes.push(outcome);
@@ -195,7 +197,10 @@ impl<P: Port> Core<P> {
                 deadline_ms: now_ms.wrapping_add(HOLD_MS),
             };
             return match self.hold.push(held) {
-                Ok(()) => outcome(Verdict::Hold),
+                Ok(()) => {
+                    self.counters.held.add(1);
+                    outcome(Verdict::Hold)
+                }
                 Err(_) => outcome(Verdict::Drop(DropReason::NeighbourQueueFull)),
             };
         }

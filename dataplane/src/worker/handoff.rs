@@ -15,15 +15,12 @@
 use super::Core;
 use super::burst::Work;
 use crate::buffer::Buffer;
-use crate::handoff::{Errand, Handed};
+use crate::handoff::{ARRIVED, Errand, Handed};
 use crate::parse::Parsed;
 use crate::port::{BURST, Port};
 use crate::select::{Selection, Selector, Tally};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
-
-/// In place of the number of workers asked: the packet is where it belongs.
-const ARRIVED: u8 = u8::MAX;
 
 impl<P: Port> Core<P> {
     /// Has a packet of the flow `parsed.key` dealt with by the worker that has the flow: here and
@@ -43,8 +40,7 @@ impl<P: Port> Core<P> {
         }
         let rss = self.rss.get(usize::from(port_index)).and_then(Option::as_ref);
         let owner = rss.and_then(|rss| rss.queue(&parsed.key)).map(usize::from);
-        let handed =
-            Handed { buffer: packet, port: port_index, errand, asked: ARRIVED, parsed: *parsed };
+        let handed = Handed::arriving(packet, errand, parsed, port_index);
         match owner {
             Some(owner) if owner == self.handoff.number() => {
                 self.perform(handed.buffer, errand, parsed, port_index, tables, now_ms)
@@ -150,12 +146,11 @@ impl<P: Port> Core<P> {
         self.count_handed(outcome.verdict);
     }
 
-    fn count_handed(&self, verdict: Verdict) {
+    pub(super) fn count_handed(&self, verdict: Verdict) {
         match verdict {
-            Verdict::Forward | Verdict::HandOff => {}
+            Verdict::Forward | Verdict::Hold | Verdict::HandOff => {}
             Verdict::Reply => self.counters.replied.add(1),
             Verdict::Host => self.counters.host.add(1),
-            Verdict::Hold => self.counters.held.add(1),
             Verdict::Drop(reason) => self.counters.count_drop(reason),
         }
     }
@@ -171,6 +166,7 @@ impl<P: Port> Core<P> {
         now_ms: u32,
     ) -> Outcome {
         match errand {
+            Errand::Meet => self.take_fragment(packet, parsed, port_index, tables, now_ms),
             Errand::FirstFragment => {
                 self.forward_as_flow(packet, parsed, true, port_index, tables, now_ms)
             }

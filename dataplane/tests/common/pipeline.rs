@@ -23,7 +23,7 @@ use dataplane::port::memory::MemoryPort;
 use dataplane::publish::Publisher;
 use dataplane::quic::Configuration;
 use dataplane::tables::{Affinity, BackendState, Forwarding, Oversize, Tables};
-use dataplane::verdict::{DropReason, Verdict};
+use dataplane::verdict::{DropReason, NO_BACKEND, Verdict};
 use dataplane::vip::{VipPorts, VipProtocol};
 use dataplane::worker::{Worker, WorkerOptions};
 
@@ -240,6 +240,12 @@ impl Run<'_> {
     /// Is `output` this packet, on its way to its backend?
     fn fits(&self, packet: &Waiting, port: usize, output: &[u8]) -> bool {
         let world = &self.pipeline.worlds[self.version].0;
+        // A fragment that waited for its first: to wherever that went (fragments.rs asks where).
+        if packet.backend == NO_BACKEND {
+            return (0u32..).zip(&world.backends).any(|(backend, _)| {
+                self.fits(&Waiting { ip: packet.ip.clone(), backend }, port, output)
+            });
+        }
         let Some(backend) = world.backends.get(packet.backend as usize) else { return false };
         let pool = &world.pools[backend.pool as usize];
         let mut link = [backend.mac.unwrap_or_default().0, NODE_MAC.0].concat();
@@ -336,6 +342,7 @@ fn copy(tables: &Tables, generation: u64) -> Tables {
         backends: tables.backends.clone(),
         ports: Arc::clone(&tables.ports),
         steered: tables.steered,
+        fragments: tables.fragments,
         reaper_tick_ms: tables.reaper_tick_ms,
         clamps: tables.clamps,
         oversize: tables.oversize,

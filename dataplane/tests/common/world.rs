@@ -146,6 +146,7 @@ impl World {
             backends: self.backends.iter().map(|backend| self.record(backend)).collect(),
             ports: ports().into(),
             steered: false,
+            fragments: Default::default(),
             reaper_tick_ms: conntrack::Reaper::tick_for(
                 self.vips.iter().map(|vip| vip.timeouts.shortest()).min().unwrap_or(0),
             ),

@@ -151,6 +151,18 @@ catalogue! {
         "Packets of the node's kernel that went out of a port.");
     WORKER_HELD = counter("weir_worker_held_packets_total", WORKER, "packets",
         "Packets that had to wait for the link address of a next hop.");
+    WORKER_GIVEN = counter("weir_worker_given_packets_total", WORKER, "packets",
+        "Fragments and ICMP errors given to the worker that has their flow.");
+    WORKER_TAKEN = counter("weir_worker_taken_packets_total", WORKER, "packets",
+        "Fragments and ICMP errors taken from other workers.");
+    WORKER_FRAGMENTS = counter("weir_worker_fragments_total", WORKER, "packets",
+        "Fragments of datagrams to VIPs, at the worker where those of a datagram meet.");
+    WORKER_FRAGMENTS_WAITED = counter("weir_worker_fragments_waited_total", WORKER, "packets",
+        "Fragments that had to wait for the first of their datagram.");
+    WORKER_FRAGMENTS_WAITING = gauge("weir_worker_fragments_waiting", WORKER, "packets",
+        "Fragments that wait now, 512 at most.");
+    WORKER_DATAGRAMS = gauge("weir_worker_fragmented_datagrams", WORKER, "datagrams",
+        "Datagrams in fragments that the worker remembers, 1,024 at most.");
     WORKER_RESETS = counter("weir_worker_resets_total", WORKER, "packets",
         "TCP resets sent to clients of evicted backends.");
     WORKER_DROPPED = counter("weir_worker_dropped_packets_total", WORKER, "packets",

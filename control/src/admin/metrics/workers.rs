@@ -50,7 +50,7 @@ pub(super) fn drops(text: &mut Exposition, node: &Node) {
 type Column = (&'static Metric, fn(&WorkerCounters) -> u64);
 
 pub(super) fn workers(text: &mut Exposition, state: &AdminState, node: &Node) {
-    let columns: [Column; 12] = [
+    let columns: [Column; 18] = [
         (&WORKER_RECEIVED_PACKETS, |counters| counters.received_packets.get()),
         (&WORKER_RECEIVED_BYTES, |counters| counters.received_bytes.get()),
         (&WORKER_TRANSMITTED_PACKETS, |counters| counters.transmitted_packets.get()),
@@ -61,6 +61,12 @@ pub(super) fn workers(text: &mut Exposition, state: &AdminState, node: &Node) {
         (&WORKER_TO_KERNEL, |counters| counters.exception.to_kernel.get()),
         (&WORKER_FROM_KERNEL, |counters| counters.exception.from_kernel.get()),
         (&WORKER_HELD, |counters| counters.held.get()),
+        (&WORKER_GIVEN, |counters| counters.handoffs.given.get()),
+        (&WORKER_TAKEN, |counters| counters.handoffs.taken.get()),
+        (&WORKER_FRAGMENTS, |counters| counters.fragments.received.get()),
+        (&WORKER_FRAGMENTS_WAITED, |counters| counters.fragments.waited.get()),
+        (&WORKER_FRAGMENTS_WAITING, |counters| counters.fragments.waiting.get()),
+        (&WORKER_DATAGRAMS, |counters| counters.fragments.datagrams.get()),
         (&WORKER_RESETS, |counters| counters.resets.get()),
         (&WORKER_DROPPED, WorkerCounters::total_drops),
     ];
