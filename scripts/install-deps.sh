@@ -15,7 +15,8 @@ PACKAGES=(
     # to run: DPDK's drivers; testpmd, which the lab's own test uses
     dpdk dpdk-dev
     # the lab: namespaces and links, clients and servers
-    iproute2 ethtool nginx-light curl jq openssl iputils-ping iputils-arping tcpdump procps
+    iproute2 ethtool nginx-light curl jq openssl iputils-ping iputils-arping traceroute
+    tcpdump procps
     # the control plane: etcd for its registry (the demo and tests start their own)
     etcd-server
     # the tests; python3-venv: for a client in another language; bird2: a BGP session through a port

@@ -13,7 +13,8 @@
 # and the VIP 2001:db8:cafe::1, beside the other.
 #
 # With --controllers there is a management network beside it (scripts/lab/control.sh), with --nodes
-# a router that spreads the client's packets over several nodes.
+# a router that spreads the client's packets over several nodes, and with --narrow one behind which
+# the way to the client is narrow.
 #
 # Every DPDK process of a lab runs inside the namespace "node":
 #
@@ -56,6 +57,8 @@ usage: scripts/lab.sh COMMAND NAME ...
       --rate RATE               speed of a download of /slow                (256k)
       --file-mib N              size of that file                           (64)
       --nodes N                 1 to 3; several are behind a router         (1)
+      --narrow BYTES            the client is behind a router, knows nothing of the tunnel, and
+                                the way back to it takes no more than this (no router)
       --controllers N           0, 1 (embedded registry) or 3 (over etcd)   (0)
   attach NAME [SECONDS [N]]   net_tap: joins node N's weir0 to the segment, once started (30 1)
   config NAME [OPTIONS]       prints a configuration of weir for the lab
@@ -91,7 +94,7 @@ select_lab() {
 }
 
 SETTINGS=(MODE FAMILIES BACKEND_FAMILY PORT BACKENDS QUEUES MTU RATE FILE_MIB NODES CONTROLLERS VLAN
-    OUTER_VLAN CLIENT_MTU)
+    OUTER_VLAN CLIENT_MTU NARROW)
 
 # Makes the lab's settings variables again.
 load_lab() {
@@ -109,7 +112,7 @@ number_between() {
 
 read_settings() {
     MODE=ipip PORT=net_tap BACKENDS=3 QUEUES=1 MTU=1600 RATE=256k FILE_MIB=64
-    NODES=1 CONTROLLERS=0 FAMILIES=4 BACKEND_FAMILY=4 VLAN=0 OUTER_VLAN=0
+    NODES=1 CONTROLLERS=0 FAMILIES=4 BACKEND_FAMILY=4 VLAN=0 OUTER_VLAN=0 NARROW=0
     CLIENT_MTU=1500
     while (($#)); do
         (($# >= 2)) || usage
@@ -128,6 +131,7 @@ read_settings() {
         --file-mib) FILE_MIB=$2 ;;
         --nodes) NODES=$2 ;;
         --controllers) CONTROLLERS=$2 ;;
+        --narrow) NARROW=$2 ;;
         *) usage ;;
         esac
         shift 2
@@ -148,7 +152,8 @@ read_settings() {
     ((OUTER_VLAN == 0 || VLAN > 0)) || die "--outer-vlan is around --vlan: give both"
     number_between 1 4096 "$FILE_MIB"
     number_between 1 3 "$NODES"
-    [[ $FAMILIES == 4 || $NODES == 1 ]] || die "--families 46 has one node: the router speaks IPv4"
+    ((NARROW == 0)) || number_between 1280 1500 "$NARROW"
+    [[ $FAMILIES == 4 || $NODES == 1 ]] || die "--families 46 has one node: the router has one IPv6 route"
     [[ $CONTROLLERS =~ ^[013]$ ]] || die "--controllers is 0, 1 or 3: '$CONTROLLERS'"
     [[ $RATE =~ ^[0-9]+[km]?$ ]] || die "a rate is bytes a second, such as 256k: $RATE"
 }

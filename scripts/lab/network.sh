@@ -6,7 +6,8 @@
 
 CLIENT_ADDRESS=192.0.2.10
 SEGMENT=192.0.2.0/24
-# With several nodes, a router spreads packets over them, and the client is behind it.
+# With several nodes, a router spreads packets over them, and the client is behind it. So it is with a
+# narrow way back to the client.
 ROUTER_ADDRESS=192.0.2.1
 OUTSIDE=198.18.0.0/24
 OUTSIDE_ROUTER=198.18.0.1
@@ -17,6 +18,7 @@ VIPS=203.0.113.0/24
 SEGMENT6=2001:db8:0:1::
 VIP6=2001:db8:cafe::1
 VIPS6=2001:db8:cafe::/64
+OUTSIDE6=2001:db8:0:2::
 
 # Names of hosts.
 HOSTS='client|node[23]?|switch|router|control|c[1-3]|b[0-9]+'
@@ -48,6 +50,7 @@ backend_address() { printf '192.0.2.%d' $((10 + $1)); }
 
 # address6 NUMBER: of the host whose IPv4 address ends in NUMBER.
 address6() { printf '%s%d' "$SEGMENT6" "$1"; }
+has_router() { ((NODES > 1 || NARROW > 0)); }
 speaks_ipv6() { [[ $FAMILIES == 46 ]]; }
 
 # mac_of NUMBER: the locally administered address of the host whose IPv4 address ends in NUMBER.
@@ -58,7 +61,7 @@ build_network() {
     make_namespace switch
     ip_on switch link add segment mtu "$MTU" type bridge stp_state 0 mcast_snooping 0
     ip_on switch link set segment up
-    ((NODES == 1)) || make_router
+    ! has_router || make_router
     make_client
     for ((i = 1; i <= NODES; i++)); do
         make_node "$i"
@@ -76,7 +79,7 @@ make_namespace() {
     # replies of a DSR backend come from an address that is routed elsewhere: no path filter.
     local without_ipv6=1
     # Only hosts with addresses; not the switch, and not the kernel of a DPDK node.
-    if speaks_ipv6 && [[ $1 == client || $1 == b* ]]; then without_ipv6=0; fi
+    if speaks_ipv6 && [[ $1 == client || $1 == router || $1 == b* ]]; then without_ipv6=0; fi
     on "$1" sysctl -qw net.ipv6.conf.all.disable_ipv6=$without_ipv6 \
         net.ipv6.conf.default.disable_ipv6=$without_ipv6 \
         net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0 \
@@ -99,7 +102,7 @@ connect() {
     ip_on "$host" link set "$device" up
 }
 
-client_address() { if ((NODES > 1)); then printf '%s' "$OUTSIDE_CLIENT"; else printf '%s' "$CLIENT_ADDRESS"; fi; }
+client_address() { if has_router; then printf '%s' "$OUTSIDE_CLIENT"; else printf '%s' "$CLIENT_ADDRESS"; fi; }
 
 # Bytes of the outer headers.
 overhead() {
@@ -124,7 +127,7 @@ make_client() {
     make_namespace client
     # A test opens many short connections to one address and port.
     on client sysctl -qw net.ipv4.ip_local_port_range="1024 65535" net.ipv4.tcp_tw_reuse=1
-    if ((NODES > 1)); then
+    if has_router; then
         ip link add name eth0 netns "$(namespace_of client)" mtu "$CLIENT_MTU" \
             type veth peer name eth1 netns "$(namespace_of router)" mtu "$CLIENT_MTU"
         on client ethtool -K eth0 tx off gso off tso off gro off >/dev/null
@@ -133,7 +136,18 @@ make_client() {
         ip_on router link set eth1 up
         ip_on client address add "$OUTSIDE_CLIENT/24" dev eth0
         ip_on client link set eth0 up
-        ip_on client route add default via "$OUTSIDE_ROUTER" mtu "$(path_mtu)"
+        if ((NARROW == 0)); then
+            ip_on client route add default via "$OUTSIDE_ROUTER" mtu "$(path_mtu)"
+            return
+        fi
+        ip_on client route add default via "$OUTSIDE_ROUTER"
+        # What comes from the client is as long as its link takes; what goes there is not.
+        ip_on router route replace "$OUTSIDE" dev eth1 mtu lock "$NARROW"
+        speaks_ipv6 || return 0
+        ip_on router address add "${OUTSIDE6}1/64" dev eth1 nodad noprefixroute
+        ip_on router route add "$OUTSIDE6/64" dev eth1 mtu lock "$NARROW"
+        ip_on client address add "${OUTSIDE6}10/64" dev eth0 nodad
+        ip_on client route add default via "${OUTSIDE6}1"
         return
     fi
     connect client eth0 10 "$CLIENT_MTU" 1
@@ -151,6 +165,11 @@ make_router() {
     ip_on router address add "$ROUTER_ADDRESS/24" dev eth0
     on router sysctl -qw net.ipv4.ip_forward=1 net.ipv4.fib_multipath_hash_policy=1 \
         net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0
+    if speaks_ipv6; then
+        on router sysctl -qw net.ipv6.conf.all.forwarding=1
+        ip_on router address add "$(address6 1)/64" dev eth0 nodad
+        ip_on router route add "$VIPS6" via "$(address6 2)"
+    fi
     route_over_nodes $(seq "$NODES")
 }
 
@@ -203,13 +222,15 @@ make_backend() {
     ip_on "$host" address add "$address/24" dev eth0 noprefixroute
     # The segment takes larger packets than the client does.
     ip_on "$host" route add "$SEGMENT" dev eth0 src "$address" mtu "$CLIENT_MTU"
-    ((NODES == 1)) || ip_on "$host" route add "$OUTSIDE" via "$ROUTER_ADDRESS" mtu "$CLIENT_MTU"
+    ! has_router || ip_on "$host" route add "$OUTSIDE" via "$ROUTER_ADDRESS" mtu "$CLIENT_MTU"
     ip_on "$host" address add "$VIP/32" dev lo
     # The rest of the prefix too, for labs with many VIPs.
     ip_on "$host" route add local "$VIPS" dev lo
     speaks_ipv6 || return 0
     ip_on "$host" address add "$(address6 $((10 + $1)))/64" dev eth0 nodad noprefixroute
     ip_on "$host" route add "$SEGMENT6/64" dev eth0 src "$(address6 $((10 + $1)))" mtu "$CLIENT_MTU"
+    ! has_router ||
+        ip_on "$host" route add "$OUTSIDE6/64" via "$(address6 1)" mtu "$CLIENT_MTU"
     ip_on "$host" address add "$VIP6/128" dev lo nodad
     ip_on "$host" route add local "$VIPS6" dev lo
 }

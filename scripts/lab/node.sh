@@ -88,7 +88,12 @@ tag_lines() {
     ((OUTER_VLAN == 0)) || printf '\nouter_vlan = %d' "$OUTER_VLAN"
 }
 
-gateway_line() { ((NODES == 1)) || printf '\ngateways = ["%s"]' "$ROUTER_ADDRESS"; }
+gateway_line() {
+    has_router || return 0
+    printf '\ngateways = ["%s"' "$ROUTER_ADDRESS"
+    ! speaks_ipv6 || printf ', "%s"' "$(address6 1)"
+    printf ']'
+}
 
 print_config() {
     local hugepages='' memory=512 flows=200000 number=1 host i

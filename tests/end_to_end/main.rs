@@ -11,6 +11,7 @@ mod fleet;
 mod ipv6;
 mod jumbo;
 mod lab;
+mod path_mtu;
 mod plane;
 mod ports;
 mod quic;
