@@ -288,6 +288,12 @@ fn start_workers(
     clock: &Clock,
 ) -> anyhow::Result<WorkerThreads> {
     let workers = u16::try_from(queues.len()).unwrap_or(u16::MAX);
+    if let [first, _, ..] = &queues[..] {
+        for (port, rss) in config.ports.iter().zip(first.rss.iter()) {
+            let owners = if rss.is_some() { "computed" } else { "asked for" };
+            info!(port = port.name, owners, "workers of flows, for fragments and ICMP errors");
+        }
+    }
     let flows = (config.conntrack.flows as usize).div_ceil(usize::from(workers.max(1)));
     let hash_seed = random_seed()?;
     let idle = match config.dpdk.idle {

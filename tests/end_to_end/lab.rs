@@ -139,6 +139,13 @@ impl Lab {
         made.unwrap_or_else(|error| panic!("a raw socket on {host}: {error}"))
     }
 
+    /// A raw socket on a host that sends packets as they are, IP header and all.
+    pub(crate) fn raw_ip_socket(&self, host: &str, domain: Domain) -> Socket {
+        let raw = Some(Protocol::from(255));
+        let made = self.within(host, move || Socket::new(domain, Type::RAW, raw));
+        made.unwrap_or_else(|error| panic!("a raw socket on {host}: {error}"))
+    }
+
     /// What `make` makes in a host's network namespace.
     fn within<T: Send + 'static>(
         &self,

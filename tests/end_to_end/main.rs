@@ -8,6 +8,7 @@ mod affinity;
 mod control;
 mod exception;
 mod fleet;
+mod fragments;
 mod ipv6;
 mod jumbo;
 mod lab;
