@@ -123,6 +123,18 @@ pub(crate) struct ExplainArguments {
     /// digits.
     #[arg(long, value_name = "HEX")]
     pub(crate) connection_id: Option<ConnectionId>,
+    /// Not a whole packet: the first fragment of a datagram, or a later one.
+    #[arg(long, value_enum)]
+    pub(crate) fragment: Option<Part>,
+}
+
+/// A part of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The first, which has the ports.
+    First,
+    /// Another.
+    Later,
 }
 
 /// `--connection-id HEX`: 1 to 20 octets (RFC 9000 section 17.2).

@@ -5,6 +5,7 @@
 //! through the same worker that `replay` runs; what the worker did is the answer. The node has
 //! just started: it has no flows, and knows only the neighbours that the configuration names.
 
+mod fragment;
 mod packet;
 mod story;
 mod vip;
@@ -23,7 +24,7 @@ use dataplane::quic::Route;
 use dataplane::second_chance::second;
 use dataplane::select::{route, table_hash};
 use dataplane::tables::{Affinity, BackendState, Forwarding, Tables};
-use dataplane::verdict::{DropReason, Verdict};
+use dataplane::verdict::{DropReason, NO_BACKEND, Verdict};
 use maglev::{Scheduler, Selector};
 
 use crate::cli::ExplainArguments;
@@ -55,9 +56,12 @@ fn tell(question: &packet::Question, port_name: &str, bench: &mut Bench, story: 
     story.more(wire::hex_dump(&bytes));
     let frame = Frame::new(&bytes);
     let parsed = parse(&frame, port);
-    let class = classify(&parsed, tables);
+    let mut class = classify(&parsed, tables);
     parsing(&parsed, &bytes, story);
-    if !matches!(parsed.kind, Kind::Drop(_)) {
+    if class == Class::Fragment {
+        class = fragment::tell(&parsed, &bytes, tables, story);
+    }
+    if !matches!(parsed.kind, Kind::Drop(_)) && class != Class::Fragment {
         vip::tell(&parsed, class, bench, story);
     }
     if let Class::Vip(index) = class {
@@ -92,6 +96,9 @@ fn parsing(parsed: &Parsed, bytes: &[u8], story: &mut Story) {
             bytes.len(),
         ),
     );
+    if parsed.kind == Kind::Fragment && parsed.segment == Segment::Datagram {
+        return;
+    }
     let meaning = match parsed.segment {
         Segment::Syn => "SYN: opens a connection",
         Segment::Ack => "neither SYN, FIN nor RST: belongs to an open connection",
@@ -330,6 +337,9 @@ fn work(frame: Frame, parsed: &Parsed, bench: &mut Bench, story: &mut Story) {
         Verdict::Reply => story.step("verdict", "answered by the node".to_owned()),
         Verdict::Host => story.step("verdict", "handed to the node itself".to_owned()),
         Verdict::HandOff => story.step("verdict", "given to another worker".to_owned()),
+        Verdict::Hold if outcome.backend == NO_BACKEND => {
+            story.step("verdict", "held: the first fragment lets it go".to_owned());
+        }
         Verdict::Hold => story.step(
             "verdict",
             format!(

@@ -422,3 +422,30 @@ fn a_tunnel_may_change_the_family() {
         ],
     );
 }
+
+#[test]
+fn fragments_are_told_where_their_ports_come_from() {
+    let question = ["--src", "198.51.100.7:40000", "--dst", "203.0.113.7:53", "--proto", "udp"];
+    let first = explain("first-fragment", &[&question[..], &["--fragment", "first"]].concat());
+    assert_told(
+        &first,
+        &[
+            "203.0.113.7:53 udp, its first fragment",
+            "fragment the first: bytes 0 to 31 of its datagram, more follow; it has the ports",
+            "for 2000 ms",
+            "VIP 203.0.113.0/28:any/any",
+            "conntrack no entry",
+            "verdict forwarded",
+        ],
+    );
+    let later = explain("later-fragment", &[&question[..], &["--fragment", "later"]].concat());
+    assert_told(
+        &later,
+        &[
+            "a later fragment",
+            "fragment bytes 1480 to 1511 of its datagram, the last; it has no ports",
+            "500 ms at most",
+            "verdict held: the first fragment lets it go",
+        ],
+    );
+}

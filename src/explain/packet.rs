@@ -1,16 +1,17 @@
 //! The packet that is asked about: made of the command line, and sound in every checksum.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use dataplane::tables::PortTable;
+use dataplane::wire::ipv6_extensions::FragmentHeader;
 use dataplane::wire::{
     EtherType, EthernetHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress, TcpFlags, TcpHeader,
     UdpHeader, checksum,
 };
 use zerocopy::IntoBytes;
 
-use crate::cli::{ExplainArguments, Flag, Protocol};
+use crate::cli::{ExplainArguments, Flag, Part, Protocol};
 use crate::failure::Failure;
 
 /// The station that the packet comes from: locally administered, nobody's.
@@ -26,7 +27,14 @@ pub(super) struct Question {
     flags: Option<TcpFlags>,
     /// Of UDP.
     payload: Vec<u8>,
+    /// Not all of it.
+    part: Option<Part>,
 }
+
+/// Bytes of a fragment that is asked about.
+const PART: usize = 32;
+/// Where a later one begins: behind a packet of 1500 bytes.
+const LATER: u16 = 1480;
 
 impl Question {
     /// # Errors
@@ -59,7 +67,7 @@ impl Question {
             }
             Some(id) => quic_packet(&id.0),
         };
-        Ok(Self { source: *src, destination: *dst, flags, payload })
+        Ok(Self { source: *src, destination: *dst, flags, payload, part: arguments.fragment })
     }
 
     /// The frame as it would arrive at `port`, with the port's tag.
@@ -76,10 +84,6 @@ impl Question {
                 )
             }
             (source, destination) => {
-                let v6 = |address| match address {
-                    IpAddr::V4(address) => address.to_ipv6_mapped(),
-                    IpAddr::V6(address) => address,
-                };
                 let (source, destination) = (v6(source), v6(destination));
                 (
                     checksum::pseudo_header_v6(source, destination, protocol, u32::from(length)),
@@ -97,6 +101,10 @@ impl Question {
                 }
             }
         }
+        let (ip, segment) = match self.part {
+            Some(part) => self.fragment(part, protocol, segment),
+            None => (ip, segment),
+        };
         // From the sender to the port: the addresses of a frame of the port's own, the other way.
         let mut frame = port.link_header(SENDER, version).to_vec();
         if let Some((ethernet, _)) = EthernetHeader::parse_mut(&mut frame) {
@@ -105,6 +113,42 @@ impl Question {
         frame.extend_from_slice(&ip);
         frame.extend_from_slice(&segment);
         frame
+    }
+
+    /// The IP header of a part of a datagram, with what stands behind it, and the part.
+    fn fragment(&self, part: Part, protocol: IpProtocol, segment: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+        let (offset, more, mut bytes) = match part {
+            Part::First => (0, true, segment),
+            Part::Later => (LATER, false, Vec::new()),
+        };
+        bytes.resize(PART, 0);
+        let header = match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let total = Ipv4Header::LENGTH + PART;
+                let mut header = Ipv4Header::build(source, destination, protocol, total as u16);
+                header.identification = 1.into();
+                header.flags_and_fragment_offset = ((u16::from(more) << 13) | (offset / 8)).into();
+                header.fill_checksum();
+                header.as_bytes().to_vec()
+            }
+            (source, destination) => {
+                let length = (FragmentHeader::LENGTH + PART) as u16;
+                let header = Ipv6Header::build(
+                    v6(source),
+                    v6(destination),
+                    IpProtocol::IPV6_FRAGMENT,
+                    length,
+                );
+                let fragment = FragmentHeader {
+                    next_header: protocol,
+                    reserved: 0,
+                    offset_and_more: (offset | u16::from(more)).into(),
+                    identification: 1.into(),
+                };
+                [header.as_bytes(), fragment.as_bytes()].concat()
+            }
+        };
+        (header, bytes)
     }
 
     /// The transport header, with checksum 0, and the payload.
@@ -138,9 +182,21 @@ impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {} ", self.source, self.destination)?;
         match self.flags {
-            None => f.write_str("udp"),
-            Some(flags) => write!(f, "tcp [{flags}]"),
+            None => f.write_str("udp")?,
+            Some(flags) => write!(f, "tcp [{flags}]")?,
         }
+        match self.part {
+            None => Ok(()),
+            Some(Part::First) => f.write_str(", its first fragment"),
+            Some(Part::Later) => f.write_str(", a later fragment"),
+        }
+    }
+}
+
+fn v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
     }
 }
 
