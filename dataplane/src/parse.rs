@@ -10,6 +10,8 @@
 
 #[cfg(test)]
 mod differential;
+#[cfg(test)]
+mod differential_ipv4;
 mod fragment;
 mod ipv6;
 mod transport;
