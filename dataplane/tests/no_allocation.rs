@@ -168,6 +168,13 @@ fn a_worker_neither_allocates_nor_frees_whatever_comes() {
         // The third has a backend that is there at times, the fourth none.
         at_least(name, traffic.packets.get(), if index == 3 { 0 } else { many / 4 });
     }
+    let icmp = &counters.icmp;
+    at_least("errors delivered", icmp.delivered.get(), many);
+    at_least("too big", icmp.too_big.get(), many);
+    at_least("time exceeded", icmp.time_exceeded.get(), many);
+    at_least("port unreachable", icmp.port_unreachable.get(), many);
+    at_least("fragmented", icmp.fragmented.get(), many);
+    at_least("clamped", icmp.clamped.get(), many / 2);
     at_least("held", counters.held.get(), 500);
     at_least("resets", counters.resets.get(), 100);
     at_least("hits", counters.conntrack.hits.get(), many);

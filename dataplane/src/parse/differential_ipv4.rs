@@ -67,7 +67,8 @@ impl<'a> Theirs<'a> {
             DropReason::MartianSource => martian(ip.source()),
             DropReason::MartianDestination => martian(ip.destination()),
             DropReason::Land => ip.source() == ip.destination(),
-            DropReason::Fragment => self.is_fragment(),
+            // They ask neither for whole transport headers nor for lengths of fragments.
+            DropReason::BadFragment | DropReason::TinyFragment => self.is_fragment(),
             // They take any number of tags, and look neither at sums nor at options.
             DropReason::UnknownEthertype => self.tags > MAX_TAGS,
             DropReason::BadIpChecksum => !sums_up(ip.slice()),

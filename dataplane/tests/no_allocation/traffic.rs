@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use dataplane::quic::Configuration;
-use dataplane::tables::{Affinity, BackendState, Forwarding, Tables};
+use dataplane::tables::{Affinity, BackendState, Forwarding, MssClamp, Oversize, Tables};
 use dataplane::vip::{VipPorts, VipProtocol};
 use etherparse::PacketBuilder;
 
@@ -47,6 +47,17 @@ const NAMED: u8 = 12;
 /// The tables of a round.
 pub(crate) fn tables(round: u32, generation: u64) -> Tables {
     let mut tables = world(round).tables(generation);
+    let mut vips = tables.vips.to_vec();
+    vips[0].mss_clamp = MssClamp::To(1300);
+    vips[7].mss_clamp = MssClamp::Auto;
+    tables.vips = vips.into();
+    tables.clamps = round.is_multiple_of(2);
+    tables.icmp.port_unreachable = true;
+    tables.icmp.sent_per_second = 1_000_000;
+    tables.icmp.sent_per_prefix = 1_000_000;
+    if round.is_multiple_of(5) {
+        tables.oversize = Oversize::Drop;
+    }
     set_affinity(&mut tables, 10, Affinity::Source, &[]);
     // Nodes with such a VIP take another way; nodes without must be seen, too.
     if !round.is_multiple_of(3) {
@@ -173,8 +184,19 @@ pub(crate) fn traffic(round: u32) -> Vec<(usize, Vec<u8>)> {
     let place = 12 + (round as usize) % (bad.len() - 12);
     bad[place] ^= 1 << (round % 8);
     frames.push((0, bad));
-    // Fits the link as it is, and not with another header.
-    frames.push((0, finish(tcp(old, WEB, 1).ack(1), &[0; 1455])));
+    // Fits the link as it is, and not with another header: with DF, and without.
+    let large = finish(tcp(old, WEB, 1).ack(1), &[0; 1455]);
+    frames.push((0, with_ip(large.clone(), |ip| ip[6] = 0)));
+    frames.push((0, large));
+    frames.push((0, with_ip(ack(old, WEB), |ip| ip[8] = 1)));
+    // A SYN with options: the MSS, in the middle of others.
+    let options = [1, 1, 2, 4, 0x05, 0xb4, 4, 2];
+    frames.push((0, finish(tcp(new, WEB, 1).syn().options_raw(&options).unwrap(), &[])));
+    // What a router says about packets of a backend: eight bytes behind the IP header.
+    let quote = with_ip(ack(WEB, old), |_| {})[14..14 + 28].to_vec();
+    for kind in [3, 11, 12] {
+        frames.push((0, icmp(old.0, WEB.0, kind, &quote)));
+    }
     for vip in [GRE, GUE, GUE_WITH_HEADER] {
         frames.push((0, ack(old, vip)));
         frames.push((0, udp(new, vip)));
@@ -192,6 +214,28 @@ pub(crate) fn traffic(round: u32) -> Vec<(usize, Vec<u8>)> {
     ));
     frames.extend(traffic6(round).into_iter().map(|frame| (0, frame)));
     frames
+}
+
+/// A change of the IPv4 header, with its checksum right.
+fn with_ip(mut frame: Vec<u8>, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let ip = &mut frame[14..34];
+    change(ip);
+    ip[10..12].fill(0);
+    let sum: u32 = ip.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// An ICMP error of type `kind`, about the packet `quote`.
+fn icmp(source: [u8; 4], to: [u8; 4], kind: u8, quote: &[u8]) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(GATEWAY_MAC.0, NODE_MAC.0)
+        .ipv4(source, to, 64)
+        .icmpv4_raw(kind, 1, [0; 4]);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, quote).unwrap();
+    frame
 }
 
 /// The same over IPv6.
@@ -216,6 +260,15 @@ fn traffic6(round: u32) -> Vec<Vec<u8>> {
             frames.push(segment6(old, vip, 0x04, &[]));
         }
         frames.push(echo6(old.0, vip));
+    }
+    let vip = IPV6[0].parse().unwrap();
+    let mut last_hop = segment6(old, vip, 0x10, &[]);
+    last_hop[14 + 7] = 1;
+    frames.push(last_hop);
+    let mut quote = segment6((vip, 80), old.0, 0x10, &[])[14..].to_vec();
+    quote[42..44].copy_from_slice(&old.1.to_be_bytes());
+    for kind in 1..5 {
+        frames.push(icmp6(old.0, vip, 64, kind, &[&[0; 4], &quote[..]].concat()));
     }
     let gateway = "2001:db8:0:1::1".parse().unwrap();
     // Who has the node's address; the gateway's answer; a solicitation that came over a router.
