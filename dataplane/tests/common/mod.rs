@@ -10,4 +10,5 @@ mod tunnels;
 mod verify;
 mod verify_icmp;
 mod verify_ipv6;
+mod verify_mss;
 pub(crate) mod world;

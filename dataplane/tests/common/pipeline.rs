@@ -22,7 +22,7 @@ use dataplane::link::{Command, FlowFilter, WorkerLink};
 use dataplane::port::memory::MemoryPort;
 use dataplane::publish::Publisher;
 use dataplane::quic::Configuration;
-use dataplane::tables::{Affinity, BackendState, Forwarding, Oversize, Tables};
+use dataplane::tables::{Affinity, BackendState, Forwarding, MssClamp, Oversize, Tables};
 use dataplane::verdict::{DropReason, NO_BACKEND, Verdict};
 use dataplane::vip::{VipPorts, VipProtocol};
 use dataplane::worker::{Worker, WorkerOptions};
@@ -30,6 +30,7 @@ use dataplane::worker::{Worker, WorkerOptions};
 use super::tunnels;
 use super::verify::{ip_packet, is_reply, repair};
 use super::verify_icmp::{Pieces, is_error};
+use super::verify_mss::clamped;
 use super::world::{
     GATEWAY_MAC, NODE_MAC, PoolSpec, VLAN, World, backend, backend6, set_affinity, vip, vip6,
 };
@@ -42,6 +43,9 @@ const LONGEST: usize = 2_000;
 const FLOWS: usize = 64;
 /// Versions of the tables.
 const VERSIONS: u32 = 4;
+/// The one whose VIPs lower the MSS of SYNs, and to what. Every input begins under it.
+const CLAMPED: usize = 0;
+const MSS: u16 = 600;
 
 /// One record of an input.
 pub(crate) fn record(
@@ -80,6 +84,8 @@ pub(crate) struct Pipeline {
 struct Waiting {
     ip: Vec<u8>,
     backend: u32,
+    /// The tables it came under.
+    version: usize,
 }
 
 /// One input's run.
@@ -108,6 +114,12 @@ impl Pipeline {
                 tables.icmp.port_unreachable = version == 1;
                 if version == 2 {
                     tables.oversize = Oversize::Drop;
+                }
+                if version as usize == CLAMPED {
+                    let mut vips = tables.vips.to_vec();
+                    vips.iter_mut().for_each(|vip| vip.mss_clamp = MssClamp::To(MSS));
+                    tables.vips = vips.into();
+                    tables.clamps = true;
                 }
                 (world, tables)
             })
@@ -185,7 +197,8 @@ impl Run<'_> {
         match outcome.verdict {
             Verdict::HandOff => unreachable!("there is one worker"),
             Verdict::Forward | Verdict::Hold => {
-                let waiting = Waiting { ip: ip_packet(frame).to_vec(), backend: outcome.backend };
+                let ip = ip_packet(frame).to_vec();
+                let waiting = Waiting { ip, backend: outcome.backend, version: self.version };
                 if outcome.verdict == Verdict::Hold {
                     self.held.push(waiting);
                 } else {
@@ -239,11 +252,22 @@ impl Run<'_> {
 
     /// Is `output` this packet, on its way to its backend?
     fn fits(&self, packet: &Waiting, port: usize, output: &[u8]) -> bool {
+        let clamped = match [self.version, packet.version].contains(&CLAMPED) {
+            true => clamped(&packet.ip, output, MSS),
+            false => None,
+        };
+        self.fits_as(&packet.ip, packet, port, output)
+            || clamped.is_some_and(|ip| self.fits_as(&ip, packet, port, output))
+    }
+
+    /// The same with the bytes `came`.
+    fn fits_as(&self, came: &[u8], packet: &Waiting, port: usize, output: &[u8]) -> bool {
         let world = &self.pipeline.worlds[self.version].0;
         // A fragment that waited for its first: to wherever that went (fragments.rs asks where).
         if packet.backend == NO_BACKEND {
             return (0u32..).zip(&world.backends).any(|(backend, _)| {
-                self.fits(&Waiting { ip: packet.ip.clone(), backend }, port, output)
+                let version = packet.version;
+                self.fits_as(came, &Waiting { ip: Vec::new(), backend, version }, port, output)
             });
         }
         let Some(backend) = world.backends.get(packet.backend as usize) else { return false };
@@ -255,7 +279,7 @@ impl Run<'_> {
         let tunnel = pool.forwarding != Forwarding::L2dsr;
         let v6 = match tunnel {
             true => backend.address.is_ipv6(),
-            false => packet.ip[0] >> 4 == 6,
+            false => came[0] >> 4 == 6,
         };
         link.extend(if v6 { [0x86, 0xdd] } else { [0x08, 0x00] });
         let Some(ip) = output.strip_prefix(&link[..]) else { return false };
@@ -263,8 +287,8 @@ impl Run<'_> {
             return false;
         }
         match tunnel {
-            true => tunnels::fits(&packet.ip, pool, backend, ip),
-            false => ip == packet.ip,
+            true => tunnels::fits(came, pool, backend, ip),
+            false => ip == came,
         }
     }
 
