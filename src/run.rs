@@ -322,7 +322,8 @@ fn start_workers(
             link: parts.handle.link,
             counters: parts.handle.counters,
         })
-        .join(queues.handoff, queues.rss);
+        .join(queues.handoff, queues.rss)
+        .unrecorded();
         worker.set_exceptions(queues.exceptions);
         let (clock, stop, core) = (clock.clone(), Arc::clone(&stop), usize::from(*core));
         let (started, start) = std::sync::mpsc::channel();

@@ -271,7 +271,7 @@ where
         }
         let _registration = WorkerRegistration::new()?;
         let counters = Arc::clone(&options.counters);
-        let mut worker = Worker::new(options);
+        let mut worker = Worker::new(options).unrecorded();
         worker.run(&clock, Idle::Spin, &stop);
         let port = worker.port_mut(0).ok_or_else(|| anyhow!("the worker has no port"))?;
         Ok(harvest(port, &counters))

@@ -8,14 +8,15 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::key::FlowKey;
-use crate::state::{Packet, State, Step, Turn, step};
+use crate::state::{Packet, Segment, State, Step, Turn, step};
 
 /// Traffic both opened the flow and continued it.
 const CONFIRMED: u8 = 1;
 /// The flow's backend was evicted; stragglers are answered, not forwarded.
 const TOMBSTONE: u8 = 2;
-/// The byte counter has 48 bits (281 TB) and stays at its end.
-const MAX_BYTES: u64 = (1 << 48) - 1;
+/// The byte counter has 48 bits. It cannot pass its end: it stops with the packet counter, and
+/// 2^32 - 1 packets of 65,535 bytes are less.
+const BYTES: u64 = (1 << STANDING) - 1;
 
 /// Where a flow is pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,22 +32,40 @@ pub struct Pin {
 /// A tracked flow: 64 bytes, one cache line.
 ///
 /// ```text
-///  0        38       40   42 43 44    48      52    56      60      64
-///  | key    | bytes^ | gen|st|fl| seen | backend | vip | packets | bytes |
+///  0        38    40      46   47    48     52        56        60    64
+///  | key    | gen | bytes | st | fl | seen | packets | backend | vip |
 /// ```
+///
+/// Bytes, state and flags are one word, little end first: a packet that changes neither state nor
+/// flags is told by one comparison, and counted by one addition.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Entry {
     key: FlowKey,
-    bytes_high: u16,
     generation: u16,
-    state: u8,
-    flags: u8,
+    /// Bits 0 to 47: bytes; 48 to 55: state; 56 to 63: flags.
+    word: u64,
     last_seen: u32,
+    packets: u32,
     backend: u32,
     vip: u32,
-    packets: u32,
-    bytes_low: u32,
+}
+
+/// Where state and flags begin in [`Entry::word`].
+const STANDING: u32 = 48;
+
+/// State and flags of a flow that goes on as it did, by what its packet says. No flow stands at
+/// [`RESTLESS`].
+static STEADY: [u16; Segment::COUNT] = {
+    let mut steady = [RESTLESS; Segment::COUNT];
+    steady[Segment::Ack as usize] = standing(State::Established, CONFIRMED);
+    steady[Segment::Datagram as usize] = standing(State::Udp, CONFIRMED);
+    steady
+};
+const RESTLESS: u16 = u16::MAX;
+
+const fn standing(state: State, flags: u8) -> u16 {
+    (flags as u16) << 8 | state as u16
 }
 
 const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
@@ -65,15 +84,13 @@ impl Entry {
     pub(crate) fn open(key: FlowKey, pin: Pin, packet: Packet, now: u32) -> Entry {
         Entry {
             key,
-            bytes_high: 0,
             generation: pin.generation,
-            state: State::opening(key.protocol(), packet.segment) as u8,
-            flags: 0,
+            word: (standing(State::opening(key.protocol(), packet.segment), 0) as u64) << STANDING
+                | u64::from(packet.length),
             last_seen: now,
+            packets: 1,
             backend: pin.backend,
             vip: pin.vip,
-            packets: 1,
-            bytes_low: packet.length,
         }
     }
 
@@ -110,19 +127,29 @@ impl Entry {
     /// Where the flow stands.
     #[inline]
     pub fn state(&self) -> State {
-        State::from_bits(self.state)
+        State::from_bits((self.word >> STANDING) as u8)
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        (self.word >> (STANDING + 8)) as u8
+    }
+
+    #[inline]
+    fn stand(&mut self, state: State, flags: u8) {
+        self.word = (standing(state, flags) as u64) << STANDING | self.bytes();
     }
 
     /// Whether traffic both opened the flow and continued it.
     #[inline]
     pub fn confirmed(&self) -> bool {
-        self.flags & CONFIRMED != 0
+        self.flags() & CONFIRMED != 0
     }
 
     /// Whether the flow's backend was evicted.
     #[inline]
     pub fn tombstone(&self) -> bool {
-        self.flags & TOMBSTONE != 0
+        self.flags() & TOMBSTONE != 0
     }
 
     /// Time of the last packet, milliseconds on the caller's wrapping clock.
@@ -143,10 +170,10 @@ impl Entry {
         self.packets
     }
 
-    /// Bytes seen; stays at 2^48 - 1.
+    /// Bytes of these packets; stays as it is when their number does.
     #[inline]
     pub fn bytes(&self) -> u64 {
-        (self.bytes_high as u64) << 32 | self.bytes_low as u64
+        self.word & BYTES
     }
 
     /// Whether an entry that may idle for `limit` milliseconds is over.
@@ -179,20 +206,36 @@ impl Entry {
     #[inline(always)]
     fn advance(&mut self, step: Step, packet: Packet, now: u32) {
         let Step { next, confirms, .. } = step;
-        self.state = next as u8;
-        self.flags |= confirms as u8 * CONFIRMED;
+        let flags = self.flags() | (confirms as u8 * CONFIRMED);
+        self.stand(next, flags);
+        self.count(packet, now);
+    }
+
+    /// Whether the packet changes neither state nor flags of this entry, and it was idle for less
+    /// than `shortest_idle`: what nearly every packet of a flow finds. [`Entry::count`] is then
+    /// all there is to do.
+    #[inline(always)]
+    pub(crate) fn is_steady(&self, packet: Packet, now: u32, shortest_idle: u32) -> bool {
+        (self.word >> STANDING) as u16 == STEADY[packet.segment as usize]
+            && self.idle(now) < shortest_idle
+    }
+
+    /// Takes a packet for which the entry is steady.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, packet: Packet, now: u32) {
         self.last_seen = now;
-        self.packets = self.packets.saturating_add(1);
-        let bytes = (self.bytes() + packet.length as u64).min(MAX_BYTES);
-        self.bytes_low = bytes as u32;
-        self.bytes_high = (bytes >> 32) as u16;
+        // As many packets as that, of the longest there are, do not carry out of the bytes.
+        if self.packets != u32::MAX {
+            self.packets += 1;
+            self.word += u64::from(packet.length);
+        }
     }
 
     #[inline]
     pub(crate) fn repin(&mut self, backend: u32, generation: u16) {
         self.backend = backend;
         self.generation = generation;
-        self.flags &= !TOMBSTONE;
+        self.stand(self.state(), self.flags() & !TOMBSTONE);
     }
 
     #[inline]
@@ -202,7 +245,7 @@ impl Entry {
 
     #[inline]
     pub(crate) fn bury(&mut self) {
-        self.flags |= TOMBSTONE;
+        self.stand(self.state(), self.flags() | TOMBSTONE);
     }
 }
 
@@ -267,22 +310,30 @@ mod tests {
     }
 
     #[test]
-    fn counters_stop_at_their_ends() {
+    fn counters_stop_at_their_ends_and_leave_the_state_alone() {
         let mut entry = entry(Segment::Ack);
-        entry.packets = u32::MAX - 1;
-        (entry.bytes_high, entry.bytes_low) = (u16::MAX, u32::MAX - 100);
-        for _ in 0..3 {
-            entry.observe(Packet { segment: Segment::Ack, length: 90 }, 1000, 10);
+        entry.packets = u32::MAX - 2;
+        entry.word += u64::from(u32::MAX - 3) * u64::from(u16::MAX);
+        for _ in 0..4 {
+            entry.observe(Packet { segment: Segment::Ack, length: u16::MAX }, 1000, 10);
         }
-        assert_eq!((entry.packets(), entry.bytes()), (u32::MAX, MAX_BYTES));
+        let bytes = 60 + u64::from(u32::MAX - 1) * u64::from(u16::MAX);
+        assert_eq!((entry.packets(), entry.bytes()), (u32::MAX, bytes));
+        assert_eq!((entry.state(), entry.confirmed()), (State::Established, true));
     }
 
     #[test]
-    fn bytes_carry_from_the_low_word_into_the_high_one() {
-        let mut entry = entry(Segment::Ack);
-        entry.bytes_low = u32::MAX;
-        entry.observe(Packet { segment: Segment::Ack, length: 2 }, 1000, 10);
-        assert_eq!(entry.bytes(), (1 << 32) + 1);
+    fn the_short_way_is_for_what_goes_on_and_was_not_long_idle() {
+        let ack = Packet { segment: Segment::Ack, length: 60 };
+        let mut entry = entry(Segment::Syn);
+        assert!(!entry.is_steady(ack, 1000, 10), "not yet confirmed");
+        entry.observe(ack, 1000, 10);
+        assert!(entry.is_steady(ack, 1009, 10) && !entry.is_steady(ack, 1010, 10));
+        for segment in [Segment::Syn, Segment::Fin, Segment::Rst, Segment::Datagram] {
+            assert!(!entry.is_steady(Packet { segment, length: 60 }, 1000, 10), "{segment:?}");
+        }
+        entry.bury();
+        assert!(!entry.is_steady(ack, 1000, 10), "a tombstone");
     }
 
     #[test]

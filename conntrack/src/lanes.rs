@@ -1,24 +1,27 @@
-//! Sixteen tags compared at once.
+//! Sixteen tags compared at once, and the bytes of two keys.
 //!
 //! Lane `i` is compared with `first + i * 0x100`: what a tag has to be to lie one slot
 //! farther from the same home with each lane. Two forms with the same answers: SSE2, which
 //! every x86-64 has, and plain 64-bit words for all others. LLVM does not find the vector
 //! form of a search by itself; this one makes a lookup three times as fast.
 
+/// Bytes of a key.
+pub(crate) const KEY: usize = 38;
+
 /// Tags looked at in one step.
 pub(crate) const LANES: usize = 16;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use vector::{equal, reaching};
+pub(crate) use vector::{equal, reaching, same};
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use words::{equal, reaching};
+pub(crate) use words::{equal, reaching, same};
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    use super::LANES;
+    use super::{KEY, LANES};
     use core::arch::x86_64::{
-        __m128i, _mm_add_epi16, _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8,
-        _mm_packs_epi16, _mm_set1_epi16, _mm_setzero_si128, _mm_subs_epu16,
+        __m128i, _mm_add_epi16, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpeq_epi16, _mm_loadu_si128,
+        _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16, _mm_setzero_si128, _mm_subs_epu16,
     };
 
     /// Bit `i`: lane `i` equals `first + i * 0x100`.
@@ -33,6 +36,27 @@ mod vector {
     pub(crate) fn reaching(tags: &[u16; LANES], first: u16) -> u32 {
         // SAFETY: SSE2 is part of x86-64.
         unsafe { reaching_sse2(tags, first) }
+    }
+
+    /// Whether two keys have the same bytes: three pieces, of which the last two overlap, and one
+    /// branch at the end. An early exit would be one to mispredict.
+    #[inline]
+    pub(crate) fn same(one: &[u8; KEY], other: &[u8; KEY]) -> bool {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { same_sse2(one, other) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn same_sse2(one: &[u8; KEY], other: &[u8; KEY]) -> bool {
+        const { assert!(KEY > 32 && KEY <= 48) };
+        let piece = |at: usize| {
+            // SAFETY: `at` is at most KEY - 16, and these loads need no alignment.
+            let load = |key: &[u8; KEY]| unsafe { _mm_loadu_si128(key.as_ptr().add(at).cast()) };
+            _mm_cmpeq_epi8(load(one), load(other))
+        };
+        let all = _mm_and_si128(_mm_and_si128(piece(0), piece(16)), piece(KEY - 16));
+        _mm_movemask_epi8(all) == 0xffff
     }
 
     #[inline]
@@ -89,7 +113,7 @@ mod vector {
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod words {
-    use super::LANES;
+    use super::{KEY, LANES};
 
     const ONES: u64 = 0x0001_0001_0001_0001;
     const TOPS: u64 = 0x8000_8000_8000_8000;
@@ -115,6 +139,18 @@ mod words {
         })
     }
 
+    /// Whether two keys have the same bytes.
+    #[inline]
+    pub(crate) fn same(one: &[u8; KEY], other: &[u8; KEY]) -> bool {
+        let (words, rest) = one.as_chunks::<8>();
+        let (other_words, other_rest) = other.as_chunks::<8>();
+        let word = |a: &[u8; 8], b: &[u8; 8]| u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b);
+        let difference = words.iter().zip(other_words).fold(0, |all, (a, b)| all | word(a, b));
+        let difference =
+            rest.iter().zip(other_rest).fold(difference, |all, (a, b)| all | (a ^ b) as u64);
+        difference == 0
+    }
+
     #[inline]
     fn each(tags: &[u16; LANES], first: u16, compare: impl Fn(u64, u64) -> u64) -> u32 {
         let (fours, _) = tags.as_chunks::<4>();
@@ -138,6 +174,17 @@ mod tests {
 
     fn scalar(tags: &[u16; LANES], holds: impl Fn(usize, u16) -> bool) -> u32 {
         (0..LANES).map(|lane| (holds(lane, tags[lane]) as u32) << lane).sum()
+    }
+
+    #[test]
+    fn keys_are_the_same_when_every_byte_is() {
+        let one: [u8; KEY] = core::array::from_fn(|byte| 3 * byte as u8);
+        assert!(same(&one, &one) && words::same(&one, &one));
+        for bit in 0..KEY * 8 {
+            let mut other = one;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!same(&one, &other) && !words::same(&one, &other), "bit {bit}");
+        }
     }
 
     proptest! {

@@ -32,5 +32,5 @@ pub use key::{Family, FlowKey};
 pub use memory::{MAX_FLOWS, Memory, MemoryError};
 pub use reap::{Reaper, Swept, TICKS_A_TURN};
 pub use state::{Packet, Segment, State, Timeouts};
-pub use table::{Hit, Inserted, Lookup, Probe, Table};
+pub use table::{Hit, Inserted, Lookup, Probe, Steady, Table};
 pub use tags::MAX_PROBE;

@@ -34,7 +34,7 @@ pub enum Segment {
 }
 
 impl Segment {
-    const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 5;
 
     /// Classifies the flags octet of a TCP header (RFC 9293 section 3.1).
     #[inline]
@@ -60,8 +60,8 @@ impl Segment {
 pub struct Packet {
     /// What it means for the flow's state.
     pub segment: Segment,
-    /// Bytes it adds to the flow's byte counter.
-    pub length: u32,
+    /// Bytes it adds to the flow's byte counter: the length of an IP packet.
+    pub length: u16,
 }
 
 /// Where a flow stands. Each state has an idle timeout in [`Timeouts`].

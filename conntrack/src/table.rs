@@ -77,6 +77,26 @@ pub struct Hit<'t> {
     before: State,
 }
 
+/// A live entry whose flow goes on as it did, found by [`Table::steady`]; not yet counted.
+#[derive(Debug)]
+pub struct Steady<'t> {
+    entry: &'t mut Entry,
+}
+
+impl Steady<'_> {
+    /// The backend of the flow, the generation of its index, and the VIP.
+    #[inline(always)]
+    pub fn pin(&self) -> Pin {
+        self.entry.pin()
+    }
+
+    /// Takes the packet that [`Table::steady`] was asked for, at the same time.
+    #[inline(always)]
+    pub fn count(self, packet: Packet, now: u32) {
+        self.entry.count(packet, now);
+    }
+}
+
 /// What became of a new flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -169,9 +189,27 @@ impl Table {
         }
     }
 
+    /// Stage 3, the short way: the flow's entry, if the probe is right, the entry was not idle for
+    /// `shortest_idle` milliseconds and is no tombstone, and the packet changes nothing but its
+    /// counters. `shortest_idle` is no longer than any timeout of any VIP, so the entry is live.
+    /// `None` says nothing at all: ask [`Table::lookup`], which answers the same at greater length.
+    #[inline(always)]
+    pub fn steady(
+        &mut self,
+        probe: Probe,
+        key: &FlowKey,
+        packet: Packet,
+        now: u32,
+        shortest_idle: u32,
+    ) -> Option<Steady<'_>> {
+        let slot = self.verified(probe, key)?;
+        let entry = self.entries.get_mut(slot)?;
+        entry.is_steady(packet, now, shortest_idle).then_some(Steady { entry })
+    }
+
     /// Stage 3: takes one packet of the flow. `now` is in milliseconds on a monotonic clock
     /// that wraps; `timeouts` are those of the packet's VIP.
-    #[inline]
+    #[inline(never)]
     pub fn lookup(
         &mut self,
         probe: Probe,
@@ -266,7 +304,7 @@ impl Table {
 
     /// The probe's slot, if it holds this very flow. A slot that was vacated since keeps its
     /// old bytes, so the tag is asked first.
-    #[inline]
+    #[inline(always)]
     fn verified(&self, probe: Probe, key: &FlowKey) -> Option<usize> {
         let slot = probe.slot as usize;
         let entry = self.entries.get(slot)?;

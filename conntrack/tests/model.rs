@@ -15,6 +15,9 @@ use proptest::prelude::*;
 const CASES: u32 = if cfg!(miri) { 2 } else { 200 };
 const STEPS: usize = if cfg!(miri) { 60 } else { 400 };
 
+/// No timeout is shorter: see [`timeouts`].
+const SHORTEST_IDLE: u32 = 5_000;
+
 /// VIP 1 has timeouts of its own.
 fn timeouts(vip: u32) -> Timeouts {
     let defaults = Timeouts::default();
@@ -135,6 +138,7 @@ struct World {
     hashing: Hashing,
     now: u64,
     backends: u32,
+    short: bool,
 }
 
 impl World {
@@ -146,6 +150,7 @@ impl World {
             hashing,
             now: start,
             backends: 0,
+            short: false,
         }
     }
 
@@ -182,7 +187,7 @@ impl World {
         let key = key(number);
         let tcp = key.protocol() == 6;
         let segment = if tcp { segment } else { Segment::Datagram };
-        let packet = Packet { segment, length: 60 + number as u32 };
+        let packet = Packet { segment, length: 60 + number };
         let hash = self.hashing.hash(&key);
         let now = self.now as u32;
         let probe = match self.probes.get(&number) {
@@ -192,6 +197,23 @@ impl World {
         let pin = self.pin(number);
         let known = self.flows.get(&number).copied().filter(|flow| !flow.expired(self.now));
         let limits = timeouts(number as u32 % 2);
+        // Every other packet goes the short way first, as all do in a worker.
+        self.short = !self.short;
+        if self.short
+            && let Some(steady) = self.table.steady(probe, &key, packet, now, SHORTEST_IDLE)
+        {
+            let flow = known.expect("steady is what is there");
+            assert_eq!((steady.pin(), flow.next(segment)), (flow.pin, Some(flow.state)));
+            assert!(flow.confirmed && !flow.tombstone);
+            steady.count(packet, now);
+            let entry = self.table.peek(hash, &key, now, &limits).expect("it was there");
+            let bytes = flow.bytes + u64::from(packet.length);
+            let flow = Flow { seen: self.now, packets: flow.packets + 1, bytes, ..flow };
+            assert_eq!((entry.packets(), entry.bytes()), (flow.packets, flow.bytes));
+            assert_eq!((entry.state(), entry.confirmed()), (flow.state, true));
+            self.flows.insert(number, flow);
+            return;
+        }
         match self.table.lookup(probe, hash, &key, packet, now, &limits) {
             Lookup::Found(hit) | Lookup::Complaint(hit) => {
                 let flow = known.expect("found what is there");

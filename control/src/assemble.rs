@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use conntrack::{Reaper, Timeouts};
+use conntrack::Timeouts;
 use dataplane::counters::{MAX_BACKENDS, MAX_VIPS};
 use dataplane::fragment::FragmentOptions;
 use dataplane::neighbour::{Neighbours, NextHop};
@@ -202,7 +202,7 @@ impl Assembler {
         let shortest_idle = idle_times.map(|vip| vip.timeouts.shortest()).min();
         let tables = Tables {
             generation: self.generation,
-            reaper_tick_ms: Reaper::tick_for(shortest_idle.unwrap_or(u32::MAX)),
+            shortest_idle_ms: shortest_idle.unwrap_or(u32::MAX),
             fragments: self.links.fragments,
             steered: vips.iter().any(|vip| vip.affinity == Affinity::Quic),
             clamps: vips.iter().any(|vip| vip.mss_clamp != MssClamp::Off),

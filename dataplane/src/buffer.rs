@@ -31,6 +31,20 @@ pub trait Buffer: Sized {
     #[must_use]
     fn replace_front(&mut self, before: usize, after: usize) -> bool;
 
+    /// Both at once: `before` bytes are cut off the front, everything from `end` on off the back,
+    /// and `after` bytes of unspecified content put in front. Returns `false`, with the packet
+    /// unchanged, when it does not reach `end`, `before` lies behind `end`, or the headroom is too
+    /// small.
+    #[must_use]
+    #[inline(always)]
+    fn reframe(&mut self, before: usize, end: usize, after: usize) -> bool {
+        let fits = before <= end && end <= self.data().len() && self.replace_front(before, after);
+        if fits {
+            self.truncate(end - before + after);
+        }
+        fits
+    }
+
     /// Cuts the packet to `length` bytes; longer than it is: no effect.
     fn truncate(&mut self, length: usize);
 

@@ -26,17 +26,23 @@ pub enum Class {
 }
 
 /// Finds out whom a parsed packet is for.
-#[inline]
+#[inline(always)]
 pub fn classify(parsed: &Parsed, tables: &Tables) -> Class {
+    // First what nearly all packets are, by a comparison; the rest by a jump.
+    if parsed.kind == Kind::Flow
+        && let Some(vip) = tables.lookup.find_flow(&parsed.key)
+    {
+        return Class::Vip(vip);
+    }
+    classify_other(parsed, tables)
+}
+
+/// A packet that is of no VIP's flow.
+#[cold]
+#[inline(never)]
+fn classify_other(parsed: &Parsed, tables: &Tables) -> Class {
     match parsed.kind {
-        Kind::Flow => {
-            let key = &parsed.key;
-            let destination = key.destination_bits();
-            match tables.lookup.find(destination, key.destination_port(), key.protocol()) {
-                Some(vip) => Class::Vip(vip),
-                None => classify_other(parsed, tables),
-            }
-        }
+        Kind::Flow => classify_unknown(parsed, tables),
         Kind::Fragment => classify_fragment(parsed, tables),
         Kind::Arp => Class::Arp,
         Kind::Ndp => Class::Ndp,
@@ -55,7 +61,7 @@ pub fn classify(parsed: &Parsed, tables: &Tables) -> Class {
 #[cold]
 fn classify_fragment(parsed: &Parsed, tables: &Tables) -> Class {
     if !tables.lookup.contains_address(parsed.key.destination_bits()) {
-        return classify_other(parsed, tables);
+        return classify_unknown(parsed, tables);
     }
     match IpProtocol(parsed.key.protocol()) {
         // A ping is answered from one packet, an error needs what it quotes: neither is built
@@ -65,8 +71,7 @@ fn classify_fragment(parsed: &Parsed, tables: &Tables) -> Class {
     }
 }
 
-/// A flow packet that no VIP takes.
-#[cold]
-fn classify_other(parsed: &Parsed, tables: &Tables) -> Class {
+/// A packet that no VIP takes.
+fn classify_unknown(parsed: &Parsed, tables: &Tables) -> Class {
     if tables.owns(parsed.key.destination()) { Class::Host } else { Class::Drop(DropReason::NoVip) }
 }

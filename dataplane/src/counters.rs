@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::prefetch;
 use crate::verdict::DropReason;
 
 /// The most VIPs a node can have.
@@ -70,6 +71,27 @@ impl TrafficCounters {
         let closed = self.closed.load(Ordering::Relaxed);
         let active = self.opened.load(Ordering::Relaxed).wrapping_sub(closed);
         if active > u32::MAX / 2 { 0 } else { active }
+    }
+}
+
+/// [`TrafficCounters`] of all VIPs and backends, by index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traffic<'a> {
+    vips: &'a [TrafficCounters],
+    backends: &'a [TrafficCounters],
+}
+
+impl Traffic<'_> {
+    /// Counts a forwarded packet of `length` bytes.
+    #[inline(always)]
+    pub(crate) fn count(self, vip: u32, backend: u32, length: u16) {
+        let (vip, backend) = (vip as usize, backend as usize);
+        if let (Some(vip), Some(backend)) = (self.vips.get(vip), self.backends.get(backend)) {
+            for counters in [vip, backend] {
+                counters.packets.add(1);
+                counters.bytes.add(u64::from(length));
+            }
+        }
     }
 }
 
@@ -289,6 +311,18 @@ impl WorkerCounters {
     #[inline(always)]
     pub fn vip(&self, index: u32) -> Option<&TrafficCounters> {
         self.vips.get(index as usize)
+    }
+
+    /// The counters of all VIPs and backends, to count many packets with.
+    #[inline(always)]
+    pub(crate) fn traffic(&self) -> Traffic<'_> {
+        Traffic { vips: &self.vips, backends: &self.backends }
+    }
+
+    /// Starts loading the counters of a VIP. Any index is allowed.
+    #[inline(always)]
+    pub(crate) fn prefetch_vip(&self, index: u32) {
+        prefetch::read(self.vips.as_ptr().wrapping_add(index as usize));
     }
 
     /// The counters of a backend; `None` for [`crate::verdict::NO_BACKEND`].

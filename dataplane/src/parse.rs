@@ -8,6 +8,7 @@
 //!
 //! [`ipv6_extensions`]: crate::wire::ipv6_extensions
 
+mod common;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
@@ -26,10 +27,11 @@ use crate::tables::PortTable;
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{OptionsVerdict, inspect_options};
 use crate::wire::{
-    ArpPacket, EtherType, EthernetHeader, IcmpHeader, IpProtocol, Ipv4Header, LinkTags, TcpHeader,
-    VlanTag, checksum, martian,
+    ArpPacket, EtherType, EthernetHeader, IcmpHeader, IpProtocol, Ipv4Header, LinkTags, VlanTag,
+    checksum, martian,
 };
 
+pub(crate) use common::{Station, parse_common};
 use transport::{Transport, transport};
 
 /// Tags a frame may carry: 802.1Q inside 802.1ad.
@@ -89,59 +91,10 @@ impl Parsed {
 /// Parses one packet that came in at `port`.
 #[inline]
 pub fn parse<B: Buffer>(buffer: &B, port: &PortTable) -> Parsed {
-    match parse_common(buffer, port) {
+    match parse_common(buffer, Station::of(port)) {
         Some(parsed) => parsed,
         None => parse_any(buffer, port),
     }
-}
-
-/// Bytes in which the common packet has all its headers: Ethernet, IPv4, TCP.
-const COMMON: usize = 14 + 20 + 20;
-
-/// What nearly all packets are: untagged, IPv4 without options, no fragment, TCP, nothing wrong.
-/// `None` for everything else, whatever it is: [`parse_any`] says what. Where this says anything,
-/// that says the same.
-#[inline(always)]
-pub(crate) fn parse_common<B: Buffer>(buffer: &B, port: &PortTable) -> Option<Parsed> {
-    let data = buffer.data();
-    let frame: &[u8; COMMON] = data.first_chunk()?;
-    let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-    let word = |at: usize| [frame[at], frame[at + 1], frame[at + 2], frame[at + 3]];
-    let ip_length = half(16);
-    let tcp_length = usize::from(frame[46] >> 4) * 4;
-    let (source, destination) = (Ipv4Addr::from(word(26)), Ipv4Addr::from(word(30)));
-    let words = [14, 18, 22, 26, 30].map(|at| u64::from(u32::from_ne_bytes(word(at))));
-    // RFC 1071 section 2: any byte order, 32 bits at a time, the carries brought around.
-    let sum: u64 = words.iter().sum();
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    // One branch at the end, not one a check: it is never mispredicted.
-    let common = (frame[..6] == port.mac.0)
-        & (frame[6] & 1 == 0)
-        & port.vlan.is_none()
-        & (half(12) == EtherType::IPV4.number())
-        & (frame[14] == 0x45)
-        & (frame[23] == IpProtocol::TCP.0)
-        & (half(20) & 0x3fff == 0)
-        & (tcp_length >= TcpHeader::LENGTH)
-        & (usize::from(ip_length) >= Ipv4Header::LENGTH + tcp_length)
-        & (usize::from(ip_length) <= data.len() - EthernetHeader::LENGTH)
-        & ((sum & 0xffff) + (sum >> 16) == 0xffff)
-        & !martian::is_martian_source_v4(source)
-        & !martian::is_martian_source_v4(destination)
-        & (source != destination);
-    if !common || buffer.is_segmented() || buffer.checksum_hint() == ChecksumHint::Bad {
-        return None;
-    }
-    Some(Parsed {
-        kind: Kind::Flow,
-        segment: Segment::from_tcp_flags(frame[47]),
-        link_length: EthernetHeader::LENGTH as u8,
-        header_length: Ipv4Header::LENGTH as u16,
-        ip_length,
-        key: FlowKey::v4(source, destination, half(34), half(36), IpProtocol::TCP.0),
-    })
 }
 
 /// Parses any packet.
@@ -329,7 +282,7 @@ mod tests {
 
     fn assert_same(bytes: &[u8], port: &PortTable) -> bool {
         let frame = Frame::new(bytes);
-        let common = parse_common(&frame, port);
+        let common = parse_common(&frame, Station::of(port));
         if let Some(common) = common {
             assert_eq!(format!("{common:?}"), format!("{:?}", parse_any(&frame, port)));
         }

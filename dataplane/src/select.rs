@@ -80,8 +80,36 @@ pub struct Selector<'a> {
 
 impl Selector<'_> {
     /// Chooses the backend for one packet of the VIP at `vip_index`.
-    #[inline]
+    #[inline(always)]
     pub fn select(
+        &mut self,
+        parsed: &Parsed,
+        vip_index: u32,
+        flow_hash: u64,
+        probe: Probe,
+        tally: &mut Tally,
+    ) -> Selection {
+        // What nearly all packets are: of a flow that goes on, at a backend that is there.
+        let packet = Packet { segment: parsed.segment, length: parsed.ip_length };
+        let shortest_idle = self.tables.shortest_idle_ms;
+        if let Some(steady) =
+            self.conntrack.steady(probe, &parsed.key, packet, self.now_ms, shortest_idle)
+            && let pin = steady.pin()
+            && let Some(backend) = self.tables.backend(pin.backend)
+            && backend.generation == pin.generation
+            && matches!(backend.state, BackendState::Active | BackendState::Draining)
+            && pin.vip == vip_index
+        {
+            tally.hits += 1;
+            steady.count(packet, self.now_ms);
+            return Selection::Backend(pin.backend);
+        }
+        self.select_any(parsed, vip_index, flow_hash, probe, tally)
+    }
+
+    /// As [`Selector::select`], for any packet.
+    #[inline(never)]
+    fn select_any(
         &mut self,
         parsed: &Parsed,
         vip_index: u32,
@@ -92,7 +120,7 @@ impl Selector<'_> {
         let Some(vip) = self.tables.vip(vip_index) else {
             return Selection::Drop(DropReason::NoVip);
         };
-        let packet = Packet { segment: parsed.segment, length: u32::from(parsed.ip_length) };
+        let packet = Packet { segment: parsed.segment, length: parsed.ip_length };
         let lookup = self.conntrack.lookup(
             probe,
             flow_hash,

@@ -36,9 +36,9 @@ pub struct Tables {
     pub ports: Arc<[PortTable]>,
     /// A VIP has [`Affinity::Quic`]: packets are asked what they say themselves.
     pub steered: bool,
-    /// How often a worker goes through 1/256 of its flows for those that are over, in
-    /// milliseconds.
-    pub reaper_tick_ms: u32,
+    /// No VIP lets any flow be idle for less, in milliseconds: an entry that was idle for less is
+    /// live, whatever its VIP; and how often a worker looks for those that are over.
+    pub shortest_idle_ms: u32,
     /// A VIP has an [`MssClamp`]: SYNs are asked for their MSS.
     pub clamps: bool,
     /// What is done with packets that may be fragmented and do not fit once encapsulated.

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use ahash::RandomState;
+use conntrack::FlowKey;
 use hashbrown::HashMap;
 
 /// Which transport a VIP takes.
@@ -269,9 +270,22 @@ impl VipLookup {
         Self { exact_v4, exact, levels, addresses }
     }
 
+    /// The VIP for a packet of this flow.
+    #[inline(always)]
+    pub fn find_flow(&self, key: &FlowKey) -> Option<u32> {
+        let (port, protocol) = (key.destination_port(), key.protocol());
+        if let Some(address) = key.destination_v4_bits() {
+            let found = self.exact_v4.find(ExactV4::key(address, port_protocol(port, protocol)));
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.find(key.destination_bits(), port, protocol)
+    }
+
     /// The VIP for a packet to `address` (see [`address_bits`]), `port` and IP `protocol`; ports
     /// are 0 for protocols without them.
-    #[inline]
+    #[inline(never)]
     pub fn find(&self, address: u128, port: u16, protocol: u8) -> Option<u32> {
         let port_protocol = port_protocol(port, protocol);
         let exact = match mapped_v4(address) {

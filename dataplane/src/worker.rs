@@ -11,7 +11,9 @@ mod handoff;
 mod icmp;
 mod idle;
 mod probe;
+mod ready;
 mod show;
+mod stages;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,6 +88,7 @@ struct Core<P: Port> {
     rss: Arc<[Option<Rss>]>,
     work: arrayvec::ArrayVec<Work, { crate::port::BURST }>,
     outcomes: arrayvec::ArrayVec<Outcome, { crate::port::BURST }>,
+    recording: bool,
     conntrack: Table,
     hasher: KeyHasher,
     reaper: Option<Reaper>,
@@ -112,6 +115,7 @@ impl<P: Port> Worker<P> {
             rss: Arc::new([]),
             work: arrayvec::ArrayVec::new(),
             outcomes: arrayvec::ArrayVec::new(),
+            recording: true,
             conntrack: options.conntrack,
             hasher: KeyHasher::new(options.hash_seed),
             reaper: None,
@@ -179,6 +183,14 @@ impl<P: Port> Worker<P> {
         self.core.flush_all();
     }
 
+    /// The worker without [`Worker::last_outcomes`]: one that nobody asks for them need not write
+    /// them down.
+    #[must_use]
+    pub fn unrecorded(mut self) -> Self {
+        self.core.recording = false;
+        self
+    }
+
     /// What became of the packets of the last burst of the last port that had one, in order.
     pub fn last_outcomes(&self) -> &[Outcome] {
         &self.core.outcomes
@@ -219,7 +231,7 @@ impl<P: Port> Core<P> {
             self.generation = tables.generation;
             self.counters.tables_generation.set(tables.generation);
             if let Some(reaper) = &mut self.reaper {
-                reaper.set_tick(tables.reaper_tick_ms);
+                reaper.set_tick(Reaper::tick_for(tables.shortest_idle_ms));
             }
         }
         let mut received = 0;
@@ -259,8 +271,9 @@ impl<P: Port> Core<P> {
     }
 
     fn reap(&mut self, tables: &Tables, now_ms: u32) {
-        let tick = tables.reaper_tick_ms;
-        let reaper = self.reaper.get_or_insert_with(|| Reaper::new(tick, REAPER_SLICE, now_ms));
+        let reaper = self.reaper.get_or_insert_with(|| {
+            Reaper::new(Reaper::tick_for(tables.shortest_idle_ms), REAPER_SLICE, now_ms)
+        });
         let counters = &self.counters;
         let limit = |entry: &conntrack::Entry| select::idle_limit(tables, entry);
         let reaped = reaper.run(&mut self.conntrack, now_ms, limit, |removed| {

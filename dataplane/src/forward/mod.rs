@@ -10,7 +10,7 @@ mod outer;
 
 use std::net::IpAddr;
 
-use conntrack::Family;
+pub(crate) use ipip::{is_plain, plain};
 
 use crate::buffer::Buffer;
 use crate::parse::Parsed;
@@ -64,7 +64,8 @@ impl OuterHeaders {
 /// Rewrites `packet` for `backend`. `flow_hash` gives the outer header its entropy.
 ///
 /// # Errors
-/// The reason to drop the packet for; its bytes are then unspecified.
+/// The reason to drop the packet for. Its bytes are then unspecified, but after
+/// [`DropReason::TooBig`] and [`DropReason::TtlExpired`]: it lost its padding at most.
 #[inline(always)]
 pub fn rewrite<B: Buffer>(
     packet: &mut B,
@@ -125,17 +126,13 @@ fn rewrite_any_length<B: Buffer>(
     outer: &mut OuterHeaders,
     second: impl FnOnce() -> Option<IpAddr>,
 ) -> Result<(), DropReason> {
-    // Ethernet pads short packets; the padding is not the client's.
-    packet.truncate(usize::from(parsed.link_length) + usize::from(parsed.ip_length));
-    match backend.encapsulation {
-        Encapsulation::Ipip4 if parsed.key.family() == Family::V4 => {
-            ipip::v4_in_v4(packet, parsed, backend, flow_hash, outer)
-        }
-        _ => rewrite_other(packet, parsed, backend, flow_hash, outer, second),
+    if ipip::is_plain(parsed, backend) {
+        return ipip::plain(packet, parsed, backend, flow_hash, outer);
     }
+    rewrite_other(packet, parsed, backend, flow_hash, outer, second)
 }
 
-/// Everything but IPv4 in IPv4.
+/// Everything but [`ipip::plain`].
 #[inline(never)]
 fn rewrite_other<B: Buffer>(
     packet: &mut B,
@@ -145,6 +142,8 @@ fn rewrite_other<B: Buffer>(
     outer: &mut OuterHeaders,
     second: impl FnOnce() -> Option<IpAddr>,
 ) -> Result<(), DropReason> {
+    // Ethernet pads short packets; the padding is not the client's.
+    packet.truncate(usize::from(parsed.link_length) + usize::from(parsed.ip_length));
     match backend.encapsulation {
         Encapsulation::Ipip4 => ipip::over_v4(packet, parsed, backend, flow_hash, outer),
         Encapsulation::Ipip6 => ipip::over_v6(packet, parsed, backend, flow_hash),

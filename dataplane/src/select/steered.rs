@@ -39,7 +39,7 @@ impl Selector<'_> {
             return self.select(parsed, vip_index, flow_hash, probe, tally);
         };
         let pin = Pin { backend, generation, vip: vip_index };
-        let packet = Packet { segment: parsed.segment, length: u32::from(parsed.ip_length) };
+        let packet = Packet { segment: parsed.segment, length: parsed.ip_length };
         let key = &parsed.key;
         let lookup =
             self.conntrack.lookup(probe, flow_hash, key, packet, self.now_ms, &vip.timeouts);

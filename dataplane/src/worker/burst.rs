@@ -1,20 +1,19 @@
 //! One burst through the stages.
 
-use arrayvec::ArrayVec;
-use conntrack::{KeyHasher, Probe, Segment, Table};
+use conntrack::{Probe, Segment};
 
 use super::Core;
+use super::stages::{classify_burst, parse_burst, probe_burst, select_burst, select_burst_steered};
 use crate::answer::{self, LinkAnswer};
 use crate::buffer::Buffer;
-use crate::classify::{Class, classify};
-use crate::counters::WorkerCounters;
+use crate::classify::Class;
 use crate::forward;
 use crate::hold::{HOLD_MS, Held};
 use crate::link::NeighbourSeen;
-use crate::parse::{Parsed, parse_any, parse_common};
-use crate::port::{BURST, Burst, Port};
+use crate::parse::Parsed;
+use crate::port::{Burst, Port};
 use crate::second_chance::second;
-use crate::select::{Selection, Selector, Tally};
+use crate::select::{Selection, Selector};
 use crate::tables::{BackendState, NO_ROUTE, PortTable, Tables};
 use crate::tags;
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
@@ -23,17 +22,19 @@ use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work {
     pub(super) parsed: Parsed,
-    class: Class,
+    pub(super) class: Class,
     pub(super) flow_hash: u64,
-    probe: Probe,
-    selection: Selection,
+    pub(super) probe: Probe,
+    pub(super) selection: Selection,
+    /// Which packet of the burst it was.
+    pub(super) place: u8,
 }
 
 impl Work {
     /// A packet of a VIP's flow whose backend is known.
     pub(super) fn of(parsed: Parsed, vip: u32, flow_hash: u64, backend: u32) -> Self {
         let (class, selection) = (Class::Vip(vip), Selection::Backend(backend));
-        Self { parsed, class, flow_hash, probe: Probe::NONE, selection }
+        Self { parsed, class, flow_hash, probe: Probe::NONE, selection, place: 0 }
     }
 }
 
@@ -53,10 +54,14 @@ impl<P: Port> Core<P> {
         };
         self.work.clear();
         self.outcomes.clear();
+        if self.recording {
+            let unknown = Outcome::early(Verdict::Drop(DropReason::NoVip));
+            self.outcomes.extend(std::iter::repeat_n(unknown, burst.len()));
+        }
         let bytes = parse_burst(burst, port, &self.hasher, &self.conntrack, &mut self.work);
         self.counters.received_packets.add(burst.len() as u64);
         self.counters.received_bytes.add(bytes);
-        classify_burst(&mut self.work, tables);
+        classify_burst(&mut self.work, tables, &self.counters);
         probe_burst(&mut self.work, &self.conntrack);
         let selector =
             Selector { tables, conntrack: &mut self.conntrack, counters: &self.counters, now_ms };
@@ -65,52 +70,10 @@ impl<P: Port> Core<P> {
             true => select_burst_steered(&mut self.work, burst, selector),
         };
         tally.add_to(&self.counters);
-        // Rewrite or answer, and hand over to the port.
-        let mut forwarded = 0;
-        for (place, mut packet) in burst.drain(..).enumerate() {
-            let Self { work, outcomes, transmit, counters, outer, .. } = &mut *self;
-            let Some(work) = work.get(place) else { return };
-            // What nearly all packets are: of a VIP's flow, with a backend that can be reached.
-            if let (Class::Vip(vip), Selection::Backend(index)) = (work.class, work.selection)
-                && let Some(backend) = tables.backend(index)
-                && backend.reachable
-                && let Some(queue) = transmit.get_mut(usize::from(backend.port))
-                && !queue.is_full()
-            {
-                if tables.clamps && work.parsed.segment == Segment::Syn {
-                    let (work, from) = (*work, Some(port_index));
-                    let outcome = self.forward(packet, &work, vip, index, from, tables, now_ms);
-                    self.finish(outcome);
-                    continue;
-                }
-                match forward::rewrite_naming(
-                    &mut packet,
-                    &work.parsed,
-                    backend,
-                    work.flow_hash,
-                    outer,
-                    || second(tables, vip, index, &work.parsed).map(|(_, address)| address),
-                ) {
-                    Ok(()) => {
-                        count(counters, vip, index, work.parsed.ip_length);
-                        forwarded += 1;
-                        let _ = queue.try_push(packet);
-                        outcomes.push(Outcome { verdict: Verdict::Forward, vip, backend: index });
-                    }
-                    Err(reason) => {
-                        let (work, from) = (*work, Some(port_index));
-                        let verdict =
-                            self.refused(packet, &work, vip, index, reason, from, tables, now_ms);
-                        if verdict == Verdict::Forward {
-                            count(&self.counters, vip, index, work.parsed.ip_length);
-                            forwarded += 1;
-                        }
-                        self.finish(Outcome { verdict, vip, backend: index });
-                    }
-                }
-                continue;
-            }
-            let work = *work;
+        let ready = self.send_ready(burst, tables);
+        // What is left: to be answered, held, given to others, or dropped.
+        for (place, packet) in burst.drain(..).enumerate() {
+            let Some(&work) = self.work.get(place) else { return };
             let outcome = match work.class {
                 Class::Vip(vip) => match work.selection {
                     Selection::Backend(backend) => {
@@ -149,20 +112,22 @@ impl<P: Port> Core<P> {
                     Outcome::early(Verdict::Drop(reason))
                 }
             };
-            self.finish(outcome);
+            self.finish(&work, outcome);
         }
-        self.counters.forwarded.add(forwarded);
+        self.counters.forwarded.add(ready);
     }
 
     /// Counts what became of a packet, and keeps it for who asks.
-    fn finish(&mut self, outcome: Outcome) {
+    fn finish(&mut self, work: &Work, outcome: Outcome) {
         match outcome.verdict {
             Verdict::Forward | Verdict::Hold | Verdict::HandOff => {}
             Verdict::Reply => self.counters.replied.add(1),
             Verdict::Host => self.counters.host.add(1),
             Verdict::Drop(reason) => self.counters.count_drop(reason),
         }
-        self.outcomes.push(outcome);
+        if self.recording {
+            self.record(work.place, outcome);
+        }
     }
 
     /// Sends a packet to its backend, or keeps it until the way is known. `from` is the port it
@@ -226,7 +191,7 @@ impl<P: Port> Core<P> {
                 }
             }
         }
-        count(&self.counters, vip, index, work.parsed.ip_length);
+        self.counters.traffic().count(vip, index, work.parsed.ip_length);
         self.counters.forwarded.add(1);
         outcome(Verdict::Forward)
     }
@@ -404,113 +369,5 @@ impl<P: Port> Core<P> {
         }
         self.counters.transmitted_packets.add(sent as u64);
         self.counters.transmitted_bytes.add(bytes.saturating_sub(refused_bytes));
-    }
-}
-
-/// Parses; starts loading the tags of each flow. Returns the bytes of all packets.
-#[inline(never)]
-fn parse_burst<B: Buffer>(
-    burst: &[B],
-    port: &PortTable,
-    hasher: &KeyHasher,
-    conntrack: &Table,
-    work: &mut ArrayVec<Work, BURST>,
-) -> u64 {
-    let mut bytes = 0;
-    for packet in burst {
-        bytes += packet.data().len() as u64;
-        // One call of `enter` for each form, so that the common one is written straight to its
-        // place: it is read in larger pieces than it is made of, and a copy in between would wait
-        // for the pieces to reach the cache.
-        match parse_common(packet, port) {
-            Some(parsed) => enter(work, hasher, conntrack, parsed),
-            None => enter_other(work, hasher, conntrack, packet, port),
-        }
-    }
-    bytes
-}
-
-/// Finds each packet's VIP: a loop short enough for the CPU to look several packets ahead.
-#[inline(never)]
-fn classify_burst(work: &mut [Work], tables: &Tables) {
-    for work in work {
-        work.class = classify(&work.parsed, tables);
-    }
-}
-
-/// Finds each flow's slot; starts loading its entry.
-#[inline(never)]
-fn probe_burst(work: &mut [Work], conntrack: &Table) {
-    for work in work {
-        work.probe = conntrack.probe(work.flow_hash);
-        if work.probe == Probe::NONE {
-            conntrack.prefetch_insert(work.flow_hash);
-        } else {
-            conntrack.prefetch_entry(work.probe);
-        }
-    }
-}
-
-/// Chooses each packet's backend.
-#[inline(never)]
-fn select_burst(work: &mut [Work], mut selector: Selector<'_>) -> Tally {
-    let mut tally = Tally::default();
-    for work in work {
-        if let Class::Vip(vip) = work.class {
-            work.selection =
-                selector.select(&work.parsed, vip, work.flow_hash, work.probe, &mut tally);
-        }
-    }
-    tally
-}
-
-/// As [`select_burst`], where packets may name their backends themselves.
-#[cold]
-#[inline(never)]
-fn select_burst_steered<B: Buffer>(
-    work: &mut [Work],
-    burst: &[B],
-    mut selector: Selector<'_>,
-) -> Tally {
-    let mut tally = Tally::default();
-    for (work, packet) in work.iter_mut().zip(burst) {
-        if let Class::Vip(vip) = work.class {
-            let Work { parsed, flow_hash, probe, .. } = work;
-            work.selection =
-                selector.select_steered(parsed, packet.data(), vip, *flow_hash, *probe, &mut tally);
-        }
-    }
-    tally
-}
-
-#[inline(always)]
-fn enter(work: &mut ArrayVec<Work, BURST>, hasher: &KeyHasher, conntrack: &Table, parsed: Parsed) {
-    let flow_hash = hasher.hash(&parsed.key);
-    conntrack.prefetch_tags(flow_hash);
-    let selection = Selection::Drop(DropReason::NoVip);
-    let _ =
-        work.try_push(Work { parsed, class: Class::Arp, flow_hash, probe: Probe::NONE, selection });
-}
-
-#[cold]
-#[inline(never)]
-fn enter_other<B: Buffer>(
-    work: &mut ArrayVec<Work, BURST>,
-    hasher: &KeyHasher,
-    conntrack: &Table,
-    packet: &B,
-    port: &PortTable,
-) {
-    enter(work, hasher, conntrack, parse_any(packet, port));
-}
-
-/// Counts a forwarded packet of `length` bytes.
-#[inline(always)]
-fn count(counters: &WorkerCounters, vip: u32, backend: u32, length: u16) {
-    if let (Some(vip), Some(backend)) = (counters.vip(vip), counters.backend(backend)) {
-        vip.packets.add(1);
-        vip.bytes.add(u64::from(length));
-        backend.packets.add(1);
-        backend.bytes.add(u64::from(length));
     }
 }

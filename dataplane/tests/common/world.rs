@@ -146,10 +146,13 @@ impl World {
             backends: self.backends.iter().map(|backend| self.record(backend)).collect(),
             ports: ports().into(),
             steered: false,
+            shortest_idle_ms: self
+                .vips
+                .iter()
+                .map(|vip| vip.timeouts.shortest())
+                .min()
+                .unwrap_or(u32::MAX),
             fragments: Default::default(),
-            reaper_tick_ms: conntrack::Reaper::tick_for(
-                self.vips.iter().map(|vip| vip.timeouts.shortest()).min().unwrap_or(0),
-            ),
             clamps: false,
             oversize: Oversize::default(),
             icmp: IcmpOptions::default(),

@@ -114,6 +114,19 @@ impl Buffer for Mbuf {
     }
 
     #[inline(always)]
+    fn reframe(&mut self, before: usize, end: usize, after: usize) -> bool {
+        let offset = usize::from(self.data_offset()) + before;
+        let length = usize::from(self.data_length());
+        if before > end || end > length || after > offset || self.segments() != 1 {
+            return false;
+        }
+        // As in `replace_front`; and the end of the data moves only to the front.
+        self.set_field(dpdk_sys::WEIR_MBUF_DATA_OFF, (offset - after) as u16);
+        self.set_length((end - before + after) as u16);
+        true
+    }
+
+    #[inline(always)]
     fn truncate(&mut self, length: usize) {
         if length < usize::from(self.data_length()) && self.segments() == 1 {
             self.set_length(length as u16);

@@ -1,0 +1,104 @@
+//! The last stage of nearly all packets: their backend is known and can be reached, and all they
+//! need is its header.
+
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use conntrack::Segment;
+
+use super::Core;
+use super::burst::Work;
+use crate::buffer::Buffer;
+use crate::classify::Class;
+use crate::forward::{self, OuterHeaders};
+use crate::port::{BURST, Burst, Port};
+use crate::second_chance::second;
+use crate::select::Selection;
+use crate::tables::{Backend, Tables};
+use crate::verdict::{Outcome, Verdict};
+
+impl<P: Port> Core<P> {
+    /// Rewrites the packets of `burst` that can be sent as they are, and puts them into the
+    /// transmit bursts. All others stay in `burst`, in their order and unchanged where a rewrite
+    /// failed, with their work at the front of `self.work`. Returns how many were sent.
+    #[inline(always)]
+    pub(super) fn send_ready(&mut self, burst: &mut Burst<P::Buffer>, tables: &Tables) -> u64 {
+        let Self { work, transmit, counters, outer, .. } = &mut *self;
+        let traffic = counters.traffic();
+        let mut rest = ArrayVec::<P::Buffer, BURST>::new();
+        let mut places = ArrayVec::<u8, BURST>::new();
+        let count = burst.len() as u64;
+        for (mut packet, work) in burst.drain(..).zip(work.iter()) {
+            if let (Class::Vip(vip), Selection::Backend(index)) = (work.class, work.selection)
+                && let Some(backend) = tables.backend(index)
+                && backend.reachable
+                && let Some(queue) = transmit.get_mut(usize::from(backend.port))
+                && !queue.is_full()
+                && !(tables.clamps && work.parsed.segment == Segment::Syn)
+                && rewrite(&mut packet, work, backend, outer, || {
+                    second(tables, vip, index, &work.parsed).map(|(_, address)| address)
+                })
+            {
+                let _ = queue.try_push(packet);
+                traffic.count(vip, index, work.parsed.ip_length);
+            } else {
+                let _ = rest.try_push(packet);
+                let _ = places.try_push(work.place);
+            }
+        }
+        let sent = count - rest.len() as u64;
+        if self.recording {
+            self.record_sent(&places);
+        }
+        if !rest.is_empty() {
+            for (to, from) in places.into_iter().enumerate() {
+                if let Some(&from) = self.work.get(usize::from(from))
+                    && let Some(to) = self.work.get_mut(to)
+                {
+                    *to = from;
+                }
+            }
+            burst.extend(rest);
+        }
+        sent
+    }
+
+    /// Keeps the outcomes of all packets but those at `places`.
+    #[cold]
+    fn record_sent(&mut self, places: &[u8]) {
+        for (work, outcome) in self.work.iter().zip(&mut self.outcomes) {
+            if let (Class::Vip(vip), Selection::Backend(backend)) = (work.class, work.selection)
+                && !places.contains(&work.place)
+            {
+                *outcome = Outcome { verdict: Verdict::Forward, vip, backend };
+            }
+        }
+    }
+
+    /// Keeps what became of the packet at `place`.
+    #[cold]
+    pub(super) fn record(&mut self, place: u8, outcome: Outcome) {
+        if let Some(slot) = self.outcomes.get_mut(usize::from(place)) {
+            *slot = outcome;
+        }
+    }
+}
+
+/// Rewrites a packet for its backend; `false` when it cannot be done here.
+#[inline(always)]
+fn rewrite<B: Buffer>(
+    packet: &mut B,
+    work: &Work,
+    backend: &Backend,
+    outer: &mut OuterHeaders,
+    name: impl FnOnce() -> Option<IpAddr>,
+) -> bool {
+    let Work { parsed, flow_hash, .. } = work;
+    if parsed.ip_length > backend.inner_mtu {
+        return false;
+    }
+    match forward::is_plain(parsed, backend) {
+        true => forward::plain(packet, parsed, backend, *flow_hash, outer).is_ok(),
+        false => forward::rewrite_naming(packet, parsed, backend, *flow_hash, outer, name).is_ok(),
+    }
+}

@@ -1,0 +1,119 @@
+//! The stages that a burst goes through, each a loop over all of its packets.
+//!
+//! A loop does one thing to each packet and starts loading what the next loop will read, so that
+//! the packets of a burst wait for memory together and not one after the other.
+
+use arrayvec::ArrayVec;
+use conntrack::{KeyHasher, Probe, Table};
+
+use super::burst::Work;
+use crate::buffer::Buffer;
+use crate::classify::{Class, classify};
+use crate::counters::WorkerCounters;
+use crate::parse::{Parsed, Station, parse_any, parse_common};
+use crate::port::BURST;
+use crate::select::{Selection, Selector, Tally};
+use crate::tables::{PortTable, Tables};
+use crate::verdict::DropReason;
+
+/// Parses; starts loading the tags of each flow. Returns the bytes of all packets.
+#[inline(never)]
+pub(super) fn parse_burst<B: Buffer>(
+    burst: &[B],
+    port: &PortTable,
+    hasher: &KeyHasher,
+    conntrack: &Table,
+    work: &mut ArrayVec<Work, BURST>,
+) -> u64 {
+    let mut bytes = 0;
+    let station = Station::of(port);
+    for packet in burst {
+        bytes += packet.data().len() as u64;
+        // One call of `enter` for each form, so that the common one is written straight to its
+        // place: it is read in larger pieces than it is made of, and a copy in between would wait
+        // for the pieces to reach the cache.
+        match parse_common(packet, station) {
+            Some(parsed) => enter(work, hasher, conntrack, parsed),
+            None => enter_other(work, hasher, conntrack, packet, port),
+        }
+    }
+    bytes
+}
+
+/// Finds each packet's VIP, and starts loading its counters: a loop short enough for the CPU to
+/// look several packets ahead.
+#[inline(never)]
+pub(super) fn classify_burst(work: &mut [Work], tables: &Tables, counters: &WorkerCounters) {
+    for work in work {
+        work.class = classify(&work.parsed, tables);
+        if let Class::Vip(vip) = work.class {
+            counters.prefetch_vip(vip);
+        }
+    }
+}
+
+/// Finds each flow's slot; starts loading its entry.
+#[inline(never)]
+pub(super) fn probe_burst(work: &mut [Work], conntrack: &Table) {
+    for work in work {
+        work.probe = conntrack.probe(work.flow_hash);
+        if work.probe == Probe::NONE {
+            conntrack.prefetch_insert(work.flow_hash);
+        } else {
+            conntrack.prefetch_entry(work.probe);
+        }
+    }
+}
+
+/// Chooses each packet's backend.
+#[inline(never)]
+pub(super) fn select_burst(work: &mut [Work], mut selector: Selector<'_>) -> Tally {
+    let mut tally = Tally::default();
+    for work in work {
+        if let Class::Vip(vip) = work.class {
+            work.selection =
+                selector.select(&work.parsed, vip, work.flow_hash, work.probe, &mut tally);
+        }
+    }
+    tally
+}
+
+/// As [`select_burst`], where packets may name their backends themselves.
+#[cold]
+#[inline(never)]
+pub(super) fn select_burst_steered<B: Buffer>(
+    work: &mut [Work],
+    burst: &[B],
+    mut selector: Selector<'_>,
+) -> Tally {
+    let mut tally = Tally::default();
+    for (work, packet) in work.iter_mut().zip(burst) {
+        if let Class::Vip(vip) = work.class {
+            let Work { parsed, flow_hash, probe, .. } = work;
+            work.selection =
+                selector.select_steered(parsed, packet.data(), vip, *flow_hash, *probe, &mut tally);
+        }
+    }
+    tally
+}
+
+#[inline(always)]
+fn enter(work: &mut ArrayVec<Work, BURST>, hasher: &KeyHasher, conntrack: &Table, parsed: Parsed) {
+    let flow_hash = hasher.hash(&parsed.key);
+    conntrack.prefetch_tags(flow_hash);
+    let (class, selection) = (Class::Arp, Selection::Drop(DropReason::NoVip));
+    let (probe, place) = (Probe::NONE, work.len() as u8);
+    let _ = work.try_push(Work { parsed, class, flow_hash, probe, selection, place });
+}
+
+#[cold]
+#[inline(never)]
+fn enter_other<B: Buffer>(
+    work: &mut ArrayVec<Work, BURST>,
+    hasher: &KeyHasher,
+    conntrack: &Table,
+    packet: &B,
+    port: &PortTable,
+) {
+    enter(work, hasher, conntrack, parse_any(packet, port));
+}
