@@ -40,6 +40,7 @@ impl Exceptions {
                 smaller_mtu: true,
                 mac: None,
                 all_multicast: false,
+                checksum_offload: false,
                 rx_descriptors: DESCRIPTORS,
                 tx_descriptors: DESCRIPTORS,
             };

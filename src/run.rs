@@ -183,6 +183,7 @@ fn open_devices(eal: &Eal, config: &Config) -> anyhow::Result<Vec<Device>> {
             smaller_mtu: false,
             mac: port.mac.map(|mac| MacAddress(mac.octets())),
             all_multicast: port.speaks_ipv6(),
+            checksum_offload: port.checksum_offload,
             rx_descriptors: port.rx_descriptors,
             tx_descriptors: port.tx_descriptors,
         };

@@ -225,6 +225,7 @@ fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
         // `net_pcap` cannot change its own address; the tables have the configured one.
         mac: None,
         all_multicast: false,
+        checksum_offload: true,
         rx_descriptors: port.rx_descriptors,
         tx_descriptors: port.tx_descriptors,
     };

@@ -115,6 +115,7 @@ fn compare_port(running: &Port, other: &Port, changed: &mut Vec<String>) {
         rx_descriptors,
         tx_descriptors,
         mbufs,
+        checksum_offload,
         exception,
     } = running;
     let mut note = |same, key| note(same, &format!("port \"{name}\": {key}"), changed);
@@ -129,6 +130,7 @@ fn compare_port(running: &Port, other: &Port, changed: &mut Vec<String>) {
     note(*rx_descriptors == other.rx_descriptors, "rx_descriptors");
     note(*tx_descriptors == other.tx_descriptors, "tx_descriptors");
     note(*mbufs == other.mbufs, "mbufs");
+    note(*checksum_offload == other.checksum_offload, "checksum_offload");
     note(*exception == other.exception, "exception");
 }
 

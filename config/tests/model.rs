@@ -74,6 +74,7 @@ fn example_becomes_this_model() {
             rx_descriptors: 1024,
             tx_descriptors: 1024,
             mbufs: None,
+            checksum_offload: true,
             exception: None,
         }],
         encapsulation: Encapsulation {
@@ -158,6 +159,7 @@ fn every_key_has_its_way_into_the_model() {
         rx_descriptors = 64
         tx_descriptors = 4096
         mbufs = 1024
+        checksum_offload = false
         exception = "weirx0"
         exception_driver = "virtio_user"
         [encapsulation]
@@ -221,6 +223,7 @@ fn every_key_has_its_way_into_the_model() {
         port.outer_vlan,
         Some(OuterVlan { identifier: 200, protocol: VlanProtocol::Ieee8021q })
     );
+    assert!(!port.checksum_offload);
     let exception = port.exception.as_ref().unwrap();
     assert_eq!(
         (exception.interface.as_str(), exception.driver),

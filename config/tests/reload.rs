@@ -51,6 +51,7 @@ fn every_restart_key_is_named_when_it_differs() {
     port.rx_descriptors *= 2;
     port.tx_descriptors *= 2;
     port.mbufs = Some(65_536);
+    port.checksum_offload = false;
     port.exception = Some(Exception { interface: "weirx0".into(), driver: ExceptionDriver::Tap });
 
     let expected = [
@@ -78,6 +79,7 @@ fn every_restart_key_is_named_when_it_differs() {
         "port \"uplink\": rx_descriptors",
         "port \"uplink\": tx_descriptors",
         "port \"uplink\": mbufs",
+        "port \"uplink\": checksum_offload",
         "port \"uplink\": exception",
         "[conntrack] flows",
     ];

@@ -130,6 +130,8 @@ pub struct Port {
     pub rx_descriptors: u16,
     /// Descriptors of one transmit queue; a power of two.
     pub tx_descriptors: u16,
+    /// What the device says of checksums of received packets is used.
+    pub checksum_offload: bool,
     /// Packet buffers for all queues of the port together; `None`: the data plane's choice.
     pub mbufs: Option<u32>,
     /// The interface of the kernel for packets that are the host's; `None`: they are dropped.

@@ -58,6 +58,7 @@ pub(crate) static PORT: Section = Section {
         &port::MBUFS,
         &port::OUTER_VLAN,
         &port::OUTER_VLAN_PROTOCOL,
+        &port::CHECKSUM_OFFLOAD,
         &port::EXCEPTION,
         &port::EXCEPTION_DRIVER,
     ],
@@ -260,6 +261,8 @@ pub(crate) mod port {
     pub(crate) static MBUFS: Key =
         integer("mbufs", 1024, 16_777_216, Fallback::Words("from the number of descriptors"))
             .unit("packet buffers");
+    pub(crate) static CHECKSUM_OFFLOAD: Key =
+        key("checksum_offload", Kind::Boolean, Fallback::Boolean(true));
     pub(crate) static EXCEPTION: Key =
         key("exception", Kind::Text, NONE).rule("1 to 15 letters, digits and _ - .; unique");
     pub(crate) static EXCEPTION_DRIVER: Key = key(

@@ -36,6 +36,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
     let rx_descriptors = read_descriptors(&mut reader, &keys::RX_DESCRIPTORS);
     let tx_descriptors = read_descriptors(&mut reader, &keys::TX_DESCRIPTORS);
     let mbufs = reader.optional_integer(&keys::MBUFS);
+    let checksum_offload = reader.boolean(&keys::CHECKSUM_OFFLOAD);
     let addresses = read_addresses(&mut reader);
     // What is on-link is only known once the addresses are.
     let own = addresses.as_deref().ok();
@@ -75,6 +76,7 @@ pub(crate) fn read(mut reader: Reader<'_, '_>) -> Result<PortEntry, Reported> {
         rx_descriptors: rx_descriptors?,
         tx_descriptors: tx_descriptors?,
         mbufs: mbufs?,
+        checksum_offload: checksum_offload?,
         exception: exception?,
     };
     Ok(PortEntry {

@@ -31,6 +31,8 @@ pub struct DeviceOptions {
     pub mac: Option<MacAddress>,
     /// Frames to any group are received: IPv6 asks for neighbours by multicast.
     pub all_multicast: bool,
+    /// The device's word on checksums of received packets is asked for, where it gives it.
+    pub checksum_offload: bool,
     /// Receive descriptors per queue.
     pub rx_descriptors: u16,
     /// Transmit descriptors per queue.
@@ -165,7 +167,8 @@ impl Device {
         let queues = u16::try_from(pools.len()).unwrap_or(u16::MAX).min(self.queues);
         let information = self.opened.information(&device)?;
         let mtu = self.mtu(&information)?;
-        let configuration = configuration(&information, queues, mtu, self.frame_bytes());
+        let configuration =
+            configuration(&information, queues, mtu, self.frame_bytes(), &self.options);
         // SAFETY: the port exists; DPDK copies the configuration.
         setup("configure")(unsafe {
             dpdk_sys::rte_eth_dev_configure(port, queues, queues, &configuration)
@@ -381,6 +384,7 @@ fn configuration(
     queues: u16,
     mtu: DeviceMtu,
     frame_bytes: u32,
+    options: &DeviceOptions,
 ) -> rte_eth_conf {
     let mut configuration = rte_eth_conf::default();
     let hash = dpdk_sys::WEIR_RSS_IP_TCP_UDP & information.flow_type_rss_offloads;
@@ -389,8 +393,10 @@ fn configuration(
         configuration.rx_adv_conf.rss_conf.rss_hf = hash;
     }
     configuration.rxmode.mtu = u32::from(mtu.told);
-    configuration.rxmode.offloads =
-        dpdk_sys::WEIR_RX_OFFLOAD_IPV4_CKSUM & information.rx_offload_capa;
+    if options.checksum_offload {
+        configuration.rxmode.offloads =
+            dpdk_sys::WEIR_RX_OFFLOAD_IPV4_CKSUM & information.rx_offload_capa;
+    }
     // Some NICs know buffers of certain sizes only, and give a long frame in several; the queue
     // makes it one. Not asked for without need: scattering has slower receive functions.
     if frame_bytes > COMMON_BUFFER {
