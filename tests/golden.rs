@@ -206,4 +206,7 @@ fn every_row_of_the_packet_contract_names_its_cases_for_both_versions_of_ip() {
         rows += 1;
     }
     assert!(rows >= 30, "{rows} rows");
+    let named = spans(&page);
+    let missing: Vec<_> = cases.difference(&named).collect();
+    assert!(missing.is_empty(), "no row of docs/packets.md names {missing:?}");
 }

@@ -168,6 +168,8 @@ fn a_worker_neither_allocates_nor_frees_whatever_comes() {
         // The third has a backend that is there at times, the fourth none.
         at_least(name, traffic.packets.get(), if index == 3 { 0 } else { many / 4 });
     }
+    at_least("fragments", counters.fragments.received.get(), 10 * many);
+    at_least("waiting fragments", counters.fragments.waited.get(), many);
     let icmp = &counters.icmp;
     at_least("errors delivered", icmp.delivered.get(), many);
     at_least("too big", icmp.too_big.get(), many);
@@ -196,6 +198,9 @@ fn a_worker_neither_allocates_nor_frees_whatever_comes() {
         DropReason::NoVip,
         DropReason::NoExceptionPath,
         DropReason::BadNdp,
+        DropReason::TinyFragment,
+        DropReason::FragmentOverlap,
+        DropReason::FragmentTimeout,
         DropReason::ExtensionHeaderLimit,
         DropReason::NoBackend,
         DropReason::TooBig,

@@ -212,6 +212,7 @@ pub(crate) fn traffic(round: u32) -> Vec<(usize, Vec<u8>)> {
         0,
         datagram(new, BY_ID, &[&[0xc3, 0, 0, 0, 1, 8], &[round as u8; 30][..]].concat()),
     ));
+    frames.extend(fragments(round).into_iter().map(|frame| (0, frame)));
     frames.extend(traffic6(round).into_iter().map(|frame| (0, frame)));
     frames
 }
@@ -236,6 +237,52 @@ fn icmp(source: [u8; 4], to: [u8; 4], kind: u8, quote: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     builder.write(&mut frame, quote).unwrap();
     frame
+}
+
+/// Datagrams in three pieces, over both versions of IP: in order, the last one first, without the
+/// first one, and with pieces that overlap.
+fn fragments(round: u32) -> Vec<Vec<u8>> {
+    let [high, low] = (round as u16).to_be_bytes();
+    let [_, a, b, c] = (2000 + round).to_be_bytes();
+    let source = [198, 51, a, b];
+    let payload = [[0x5a; 8]; 3].concat();
+    let whole = datagram((source, 1024 + u16::from(c)), DIRECT, &payload);
+    let v4 = |number: u8, place: u8, more: bool| {
+        let from = 34 + usize::from(place) * 8;
+        let frame =
+            [&whole[..34], &whole[from..if more { from + 8 } else { whole.len() }]].concat();
+        let length = (frame.len() - 14) as u16;
+        with_ip(frame, |ip| {
+            ip[2..4].copy_from_slice(&length.to_be_bytes());
+            ip[4..8].copy_from_slice(&[high ^ number, low, u8::from(more) << 5, place]);
+        })
+    };
+    let vip: Ipv6Addr = IPV6[0].parse().unwrap();
+    let client = Ipv6Addr::new(0x2001, 0xdb8, 8, a.into(), b.into(), 0, 0, c.into());
+    let v6 = |number: u8, place: u8, more: bool| {
+        let from = 34 + usize::from(place) * 8;
+        let piece = &whole[from..if more { from + 8 } else { whole.len() }];
+        let header = [17, 0, 0, place << 3 | u8::from(more), number, 0, high, low];
+        packet6(client, vip, 44, 64, &[&header[..], piece].concat())
+    };
+    let mut frames = Vec::new();
+    for order in [[0, 1, 3], [3, 1, 0], [1, 3, 3], [0, 0, 1]] {
+        let number = order.iter().fold(0u8, |number, place| number << 2 | place);
+        frames.extend(order.map(|place| v4(number, place, place < 3)));
+        frames.extend(order.map(|place| v6(number, place, place < 3)));
+    }
+    // Reaches into the piece before it; too small to say whose it is.
+    frames.extend([
+        v4(1, 0, true),
+        v4(1, 1, false),
+        v4(1, 2, true),
+        v6(1, 0, true),
+        v6(1, 0, false),
+    ]);
+    let mut tiny = ack((source, 1024), WEB)[..34 + 8].to_vec();
+    tiny[16..18].copy_from_slice(&28u16.to_be_bytes());
+    frames.push(with_ip(tiny, |ip| ip[6] = 0x20));
+    frames
 }
 
 /// The same over IPv6.
