@@ -16,14 +16,17 @@
 //!
 //! - [`piece`]: what one fragment says.
 //! - [`coverage`]: which bytes of a datagram have come.
-//! - [`datagrams`]: the table, and the packets that wait.
+//! - [`datagrams`]: the table, and who loses when it is full.
+//! - [`waiting`]: the fragments that wait.
 
 pub mod coverage;
 pub mod datagrams;
 pub mod piece;
+pub mod waiting;
 
-pub use datagrams::{Datagrams, Entered, Losses, Waiting};
+pub use datagrams::{Datagrams, Entered, Losses};
 pub use piece::Piece;
+pub use waiting::Waiting;
 
 /// What becomes of a fragment that comes before its datagram's first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use conntrack::FlowKey;
 
 use super::Piece;
 use super::coverage::{Added, BITMAP, Bitmap, Coverage};
-use crate::parse::Parsed;
+use super::waiting::{Chain, Waiting, WaitingRing};
 use crate::verdict::DropReason;
 
 /// Datagrams that one worker remembers.
@@ -36,31 +36,8 @@ pub const WAITING: usize = 512;
 pub const WAITING_PER_DATAGRAM: u16 = 64;
 /// Fragments of one sender that wait.
 pub const WAITING_PER_SENDER: u16 = 128;
-/// Senders are counted by so many values of a keyed hash.
-const SENDERS: usize = 1024;
 /// Slots looked at in each round for datagrams whose time is over.
 const SWEEP: usize = 4;
-/// No place.
-const NONE: u16 = u16::MAX;
-
-/// A fragment that waits, as it came.
-#[derive(Debug)]
-pub struct Waiting<B> {
-    /// The packet.
-    pub buffer: B,
-    /// Index of the port it came in at.
-    pub port: u8,
-    /// What the parser found.
-    pub parsed: Parsed,
-}
-
-#[derive(Debug)]
-struct Place<B> {
-    waiting: Waiting<B>,
-    slot: u16,
-    since_ms: u32,
-    next: u16,
-}
 
 /// What is known of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +62,7 @@ struct Slot {
     number: u32,
     sender: u64,
     coverage: Coverage,
-    /// First and last place of its chain, and its length.
-    head: u16,
-    tail: u16,
-    waiting: u16,
+    chain: Chain,
 }
 
 /// A fragment that has come.
@@ -138,13 +112,7 @@ pub struct Datagrams<B> {
     slots: Box<[Slot]>,
     /// By slot. Pages that no datagram was ever noted in cost nothing.
     bitmaps: Box<[u64]>,
-    places: Box<[Option<Place<B>>]>,
-    /// The place to be filled next.
-    cursor: usize,
-    /// No place from here to the cursor is older than the next one.
-    oldest: usize,
-    waiting: usize,
-    senders: Box<[u16]>,
+    waiting: WaitingRing<B>,
     len: usize,
     opened: u32,
     sweep: usize,
@@ -161,9 +129,7 @@ impl Default for Slot {
             number: 0,
             sender: 0,
             coverage: Coverage::default(),
-            head: NONE,
-            tail: NONE,
-            waiting: 0,
+            chain: Chain::default(),
         }
     }
 }
@@ -173,11 +139,7 @@ impl<B> Default for Datagrams<B> {
         Self {
             slots: vec![Slot::default(); DATAGRAMS].into(),
             bitmaps: vec![0; DATAGRAMS * BITMAP].into(),
-            places: (0..WAITING).map(|_| None).collect(),
-            cursor: 0,
-            oldest: 0,
-            waiting: 0,
-            senders: vec![0; SENDERS].into(),
+            waiting: WaitingRing::default(),
             len: 0,
             opened: 0,
             sweep: 0,
@@ -243,47 +205,21 @@ impl<B> Datagrams<B> {
     /// The fragment, when its datagram or its sender has enough of them waiting; the datagram is
     /// given up.
     pub fn wait(&mut self, at: u16, waiting: Waiting<B>, now_ms: u32) -> Result<(), Waiting<B>> {
-        let Some(slot) = self.slots.get(usize::from(at)) else { return Err(waiting) };
-        let sender = self.senders.get(slot.sender as usize % SENDERS).copied().unwrap_or(0);
-        if slot.waiting >= WAITING_PER_DATAGRAM || sender >= WAITING_PER_SENDER {
-            self.discard(usize::from(at), DropReason::FragmentNoRoom);
+        let place = usize::from(at);
+        let Some(slot) = self.slots.get(place) else { return Err(waiting) };
+        if !self.waiting.may_wait(&slot.chain, slot.sender) {
+            self.discard(place, DropReason::FragmentNoRoom);
             return Err(waiting);
         }
-        let pushed_out = self.places.get(self.cursor).and_then(Option::as_ref);
-        if let Some(older) = pushed_out.map(|place| usize::from(place.slot)) {
+        if let Some(older) = self.waiting.in_the_way() {
             self.discard(older, DropReason::FragmentNoRoom);
-            if older == usize::from(at) {
+            if older == place {
                 return Err(waiting);
             }
         }
-        if self.waiting == 0 {
-            self.oldest = self.cursor;
-        } else if self.oldest == self.cursor {
-            self.oldest = (self.cursor + 1) % WAITING;
+        if let Some(slot) = self.slots.get_mut(place) {
+            self.waiting.push(&mut slot.chain, (at, slot.sender), waiting, now_ms);
         }
-        let (Some(place), Some(slot)) =
-            (self.places.get_mut(self.cursor), self.slots.get_mut(usize::from(at)))
-        else {
-            return Err(waiting);
-        };
-        *place = Some(Place { waiting, slot: at, since_ms: now_ms, next: NONE });
-        let here = self.cursor as u16;
-        let before = slot.tail;
-        slot.tail = here;
-        slot.waiting += 1;
-        if let Some(count) = self.senders.get_mut(slot.sender as usize % SENDERS) {
-            *count += 1;
-        }
-        match before {
-            NONE => slot.head = here,
-            before => {
-                if let Some(Some(place)) = self.places.get_mut(usize::from(before)) {
-                    place.next = here;
-                }
-            }
-        }
-        self.cursor = (self.cursor + 1) % WAITING;
-        self.waiting += 1;
         Ok(())
     }
 
@@ -308,14 +244,10 @@ impl<B> Datagrams<B> {
 
     /// Drops what has waited for too long, and forgets a few datagrams whose time is over.
     pub fn expire(&mut self, wait_ms: u32, timeout_ms: u32, now_ms: u32) {
-        while self.waiting > 0 {
-            let place = self.places.get(self.oldest).and_then(Option::as_ref);
-            match place.map(|place| (place.slot, place.since_ms)) {
-                Some((_, since_ms)) if now_ms.wrapping_sub(since_ms) < wait_ms => break,
-                Some((slot, _)) => self.discard(usize::from(slot), DropReason::FragmentTimeout),
-                None => {}
-            }
-            self.oldest = (self.oldest + 1) % WAITING;
+        // Each discards a fragment at least.
+        for _ in 0..WAITING {
+            let Some(slot) = self.waiting.overdue(wait_ms, now_ms) else { break };
+            self.discard(slot, DropReason::FragmentTimeout);
         }
         for _ in 0..SWEEP {
             self.sweep = (self.sweep + 1) % DATAGRAMS;
@@ -335,7 +267,7 @@ impl<B> Datagrams<B> {
 
     /// Fragments that wait.
     pub fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting.len()
     }
 
     /// Fragments that were lost while they waited, since this was last called.
@@ -437,17 +369,7 @@ impl<B> Datagrams<B> {
     /// The first fragment of a slot's chain.
     fn unchain(&mut self, at: usize) -> Option<Waiting<B>> {
         let slot = self.slots.get_mut(at)?;
-        let place = self.places.get_mut(usize::from(slot.head))?.take()?;
-        slot.head = place.next;
-        slot.waiting -= 1;
-        if slot.head == NONE {
-            slot.tail = NONE;
-        }
-        if let Some(count) = self.senders.get_mut(slot.sender as usize % SENDERS) {
-            *count -= 1;
-        }
-        self.waiting -= 1;
-        Some(place.waiting)
+        self.waiting.pop(&mut slot.chain, slot.sender)
     }
 }
 
