@@ -15,10 +15,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use common::packets::datagram;
 use common::pooled::{BufferPool, PooledPort};
 use conntrack::Table;
 use dataplane::counters::WorkerCounters;
+use dataplane::handoff;
 use dataplane::link::{Command, FlowFilter, FlowRecord, WorkerLink};
+use dataplane::port::{Burst, Port};
 use dataplane::publish::Publisher;
 use dataplane::tables::Tables;
 use dataplane::verdict::DropReason;
@@ -213,6 +216,104 @@ fn a_worker_neither_allocates_nor_frees_whatever_comes() {
     }
     // And no buffer was lost on the way.
     assert_eq!(bench.pool.free() + bench.worker.held(), 4096);
+}
+
+/// The parts of a datagram to the VIP by source, the last first: `number` says how many, whether
+/// the first is among them, and whether two overlap.
+fn fragments(number: u32) -> Vec<Vec<u8>> {
+    let client = ([198, 51, 100, number as u8], 40_000);
+    let whole = datagram(client, ([203, 0, 113, 8], 53), &[0x5a; 792]);
+    let parts = 2 + number as usize % 7;
+    let step = (800 / parts).next_multiple_of(8);
+    let first = usize::from(number.is_multiple_of(5));
+    let part = |n: usize| {
+        let (from, to) = (n * step, ((n + 1) * step).min(800));
+        let from = if number.is_multiple_of(7) && n == 1 { from - 8 } else { from };
+        let mut frame = whole[..34].to_vec();
+        frame[16..18].copy_from_slice(&(20 + (to - from) as u16).to_be_bytes());
+        frame[18..20].copy_from_slice(&(number as u16).to_be_bytes());
+        let flags = u16::from(to < 800) << 13 | (from / 8) as u16;
+        frame[20..22].copy_from_slice(&flags.to_be_bytes());
+        frame[24..26].fill(0);
+        let sum = dataplane::wire::checksum::checksum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame.extend_from_slice(&whole[34 + from..34 + to]);
+        frame
+    };
+    (first..parts).filter(|n| n * step < 800).rev().map(part).collect()
+}
+
+#[test]
+fn workers_hand_fragments_over_without_allocating_and_buffers_go_home() {
+    let mut publisher = Publisher::new(tables(0, 1));
+    let pools = [BufferPool::new(1024), BufferPool::new(1024)];
+    let counters = [Arc::new(WorkerCounters::new()), Arc::new(WorkerCounters::new())];
+    let mut workers: Vec<Worker<PooledPort>> = (0u16..)
+        .zip(handoff::connect(2))
+        .zip(pools.iter().zip(&counters))
+        .map(|((number, ends), (pool, counters))| {
+            Worker::new(WorkerOptions {
+                ports: vec![PooledPort::new(pool), PooledPort::new(pool)],
+                reader: publisher.reader(),
+                conntrack: Table::new(FLOWS).unwrap(),
+                hash_seed: [1, 2, 3, 4],
+                number,
+                workers: 2,
+                link: WorkerLink::new(),
+                counters: Arc::clone(counters),
+            })
+            .join(ends, Arc::new([]))
+        })
+        .collect();
+    let mut now = 0;
+    let mut calls = (0, 0);
+    for number in 0..3_000 {
+        now += 3_000_000;
+        for (n, frame) in fragments(number).iter().enumerate() {
+            workers[(number as usize + n) % 2].port_mut(0).unwrap().push(frame);
+        }
+        if number == 200 {
+            publisher.publish(tables(1, 2));
+        }
+        // The second worker sleeps for a while: the ring to it fills.
+        for (at, worker) in workers.iter_mut().enumerate() {
+            if at == 1 && (1_200..2_200).contains(&number) {
+                while worker.port_mut(0).unwrap().waiting() > 0 {
+                    worker.port_mut(0).unwrap().receive(&mut Burst::new());
+                }
+                continue;
+            }
+            let before = CALLS.get();
+            worker.poll(now);
+            let after = CALLS.get();
+            if number >= 100 {
+                calls = (calls.0 + after.0 - before.0, calls.1 + after.1 - before.1);
+            }
+        }
+        publisher.reclaim();
+    }
+    for _ in 0..400 {
+        now += 100_000_000;
+        for worker in &mut workers {
+            worker.poll(now);
+        }
+    }
+    assert_eq!(calls, (0, 0), "calls to the allocator");
+    for (worker, (pool, counters)) in pools.iter().zip(&counters).enumerate() {
+        assert_eq!(pool.free(), 1024, "all buffers of worker {worker} are back");
+        for (what, count) in [
+            ("given", &counters.handoffs.given),
+            ("taken", &counters.handoffs.taken),
+            ("waited", &counters.fragments.waited),
+            ("forwarded", &counters.forwarded),
+        ] {
+            assert!(count.get() > 500, "{what} by worker {worker}: {}", count.get());
+        }
+        for reason in [DropReason::FragmentTimeout, DropReason::FragmentOverlap] {
+            assert!(counters.drops(reason) > 0, "{} at worker {worker}", reason.name());
+        }
+    }
+    assert!(counters[0].drops(DropReason::HandoffFull) > 0, "a ring was full");
 }
 
 #[test]
