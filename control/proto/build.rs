@@ -10,8 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .file_descriptor_set_path(&descriptors)
         // Maps in a fixed order: the same message is the same bytes.
         .btree_map(".")
-        // Holds a secret; `src/settings.rs` has one that does not show it.
-        .skip_debug([".weir.v1.PoolSettings"])
+        // Hold secrets; `src/debug.rs` has one for each that does not show it.
+        .skip_debug([".weir.v1.PoolSettings", ".weir.v1.QuicConfiguration"])
         .compile_protos(&["weir/v1/control.proto"], &["."])?;
     // Protobuf's JSON mapping as serde: names as in the .proto, and zeroes shown.
     pbjson_build::Builder::new()

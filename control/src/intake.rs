@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::snapshot::{BackendEntry, PoolSettings, PoolSnapshot, Scheduler, VipBinding};
 
+mod quic;
 mod vip;
 
 /// Longest id of a pool or backend, in bytes.
@@ -142,11 +143,10 @@ pub fn candidate(message: &v1::PoolSnapshot, ports: &[PortTable]) -> Result<Cand
         settings: PoolSettings {
             scheduler,
             forwarding,
-            second_chance: false,
+            second_chance: second_chance(settings, scheduler)?,
             hash_secret,
             reselect: settings.reselect,
-            // Not in the messages yet: docs/limits.md.
-            quic: Vec::new(),
+            quic: quic::configurations(&settings.quic)?,
         },
         backends: backends(message, forwarding, ports)?,
         vips: vips(message)?,
@@ -210,6 +210,7 @@ fn forwarding(settings: &v1::PoolSettings) -> Result<Forwarding, Refusal> {
     match v1::Forwarding::try_from(settings.forwarding) {
         Ok(v1::Forwarding::Unspecified | v1::Forwarding::Ipip) => Ok(Forwarding::Ipip),
         Ok(v1::Forwarding::Gre) => Ok(Forwarding::Gre),
+        Ok(v1::Forwarding::Gue) if settings.gue_variant_0 => Ok(Forwarding::GueWithHeader),
         Ok(v1::Forwarding::Gue) => Ok(Forwarding::Gue),
         Ok(v1::Forwarding::L2dsr) => Ok(Forwarding::L2dsr),
         Ok(other @ v1::Forwarding::Nat) => {
@@ -221,6 +222,19 @@ fn forwarding(settings: &v1::PoolSettings) -> Result<Forwarding, Refusal> {
             let text = format!("settings.forwarding: {} is unknown here", settings.forwarding);
             Err(refuse(Reason::Forwarding, text))
         }
+    }
+}
+
+/// The names of the slots' owners need a header to stand in, and slots.
+fn second_chance(settings: &v1::PoolSettings, scheduler: Scheduler) -> Result<bool, Refusal> {
+    let header = settings.gue_variant_0 && settings.forwarding() == v1::Forwarding::Gue;
+    let slots = matches!(scheduler, Scheduler::Maglev { .. });
+    match settings.second_chance && !(header && slots) {
+        true => {
+            let text = "settings.second_chance: without GUE in variant 0, or without MAGLEV";
+            Err(refuse(Reason::Settings, text))
+        }
+        false => Ok(settings.second_chance),
     }
 }
 
@@ -257,7 +271,7 @@ fn backends(
             address,
             weight: entry.weight,
             state,
-            quic_server_ids: Vec::new(),
+            quic_server_ids: quic::server_ids(id, &entry.quic_server_ids)?,
         });
     }
     Ok(entries)

@@ -2,6 +2,7 @@
 //! filled in; what they see is made here. Nothing else knows both.
 
 mod backends;
+mod quic;
 mod settings;
 mod vips;
 
@@ -11,8 +12,9 @@ use tonic::Status;
 use crate::office::invalid;
 
 pub(crate) use backends::{MAX_LABELS, address, label, port, probe_url, proto_backend, weight};
+pub(crate) use quic::{proto_server_ids, server_ids};
 pub(crate) use settings::{
-    health_settings, new_settings, proto_probe, proto_settings, updated_settings,
+    health_settings, new_settings, proto_probe, proto_settings, replaced_settings, updated_settings,
 };
 pub(crate) use vips::{proto_vip, vip_key, vip_row};
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use proto::v1::{Backend, BackendState, Forwarding, ProbeKind, Scheduler};
+use proto::v1::{Affinity, Backend, BackendState, Forwarding, ProbeKind, Scheduler};
 
 use crate::output::Tone;
 
@@ -31,6 +31,8 @@ pub(crate) const FORWARDINGS: Words<Forwarding> = &[
     ("l2dsr", Forwarding::L2dsr),
     ("nat", Forwarding::Nat),
 ];
+pub(crate) const AFFINITIES: Words<Affinity> =
+    &[("flow", Affinity::Flow), ("source", Affinity::Source), ("quic", Affinity::Quic)];
 pub(crate) const PROBES: Words<ProbeKind> = &[
     ("tcp", ProbeKind::Tcp),
     ("http", ProbeKind::Http),

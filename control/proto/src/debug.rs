@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::v1::{Forwarding, PoolSettings, Scheduler};
+use crate::v1::{Forwarding, PoolSettings, QuicConfiguration, Scheduler};
 
 impl fmt::Debug for PoolSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,6 +21,9 @@ impl fmt::Debug for PoolSettings {
             quorum_down,
             panic_percent,
             slow_start_seconds,
+            gue_variant_0,
+            second_chance,
+            quic,
         } = self;
         f.debug_struct("PoolSettings")
             .field("scheduler", &Name(*scheduler, Scheduler::try_from(*scheduler).ok()))
@@ -34,7 +37,35 @@ impl fmt::Debug for PoolSettings {
             .field("quorum_down", quorum_down)
             .field("panic_percent", panic_percent)
             .field("slow_start_seconds", slow_start_seconds)
+            .field("gue_variant_0", gue_variant_0)
+            .field("second_chance", second_chance)
+            .field("quic", quic)
             .finish()
+    }
+}
+
+impl fmt::Debug for QuicConfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config_id, server_id_length, nonce_length, key, self_encoded_length, encrypted } =
+            self;
+        f.debug_struct("QuicConfiguration")
+            .field("config_id", config_id)
+            .field("server_id_length", server_id_length)
+            .field("nonce_length", nonce_length)
+            .field("key", &format_args!("{} bytes", key.len()))
+            .field("self_encoded_length", self_encoded_length)
+            .field("encrypted", encrypted)
+            .finish()
+    }
+}
+
+impl PoolSettings {
+    /// Takes the secrets out, for callers who are not shown them.
+    pub fn clear_secrets(&mut self) {
+        self.hash_secret.clear();
+        for configuration in &mut self.quic {
+            configuration.key.clear();
+        }
     }
 }
 
@@ -63,6 +94,7 @@ mod tests {
             forwarding: 99,
             hash_secret: secret.clone(),
             drain_seconds: 7,
+            quic: vec![QuicConfiguration { key: secret.clone(), ..Default::default() }],
             ..PoolSettings::default()
         };
         let some = || Some(settings.clone());
@@ -80,6 +112,9 @@ mod tests {
                 assert_eq!(shown, None, "{text}");
             }
         }
+        let mut cleared = settings.clone();
+        cleared.clear_secrets();
+        assert!(cleared.hash_secret.is_empty() && cleared.quic[0].key.is_empty());
         let text = format!("{settings:?}");
         for field in ["scheduler: Ring", "forwarding: 99", "drain_seconds: 7"] {
             assert!(text.contains(field), "{text}");

@@ -53,8 +53,9 @@ mod tests {
             weight: 1,
             labels: [("k".to_owned(), "v".to_owned())].into(),
             readiness_probe_url: "u".into(),
+            quic_server_ids: vec![vec![1]],
         };
-        assert_eq!(tags(&register), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(tags(&register), [1, 2, 3, 4, 5, 6, 7, 8]);
         let report = HealthReport {
             backend_id: "b".into(),
             state: 1,

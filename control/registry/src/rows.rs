@@ -75,6 +75,33 @@ pub struct PoolSettings {
     pub panic_percent: u32,
     /// Ramp of a new backend's weight; 0: none.
     pub slow_start_seconds: u32,
+    /// GUE in variant 0.
+    #[serde(default)]
+    pub gue_variant_0: bool,
+    /// GUE headers name who had a flow's slot before.
+    #[serde(default)]
+    pub second_chance: bool,
+    /// How the servers make QUIC connection ids.
+    #[serde(default)]
+    pub quic: Vec<QuicConfiguration>,
+    /// See [`Unknown`].
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// One way to make QUIC connection ids that name a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuicConfiguration {
+    /// The number in the first three bits, 0 to 6.
+    pub config_id: u8,
+    /// Octets of the server id, 1 to 15.
+    pub server_id_length: u8,
+    /// Octets of the nonce, from 4; with the server id at most 19.
+    pub nonce_length: u8,
+    /// The AES-128 key; `None`: plain text.
+    pub key: Option<QuicKey>,
+    /// The first octet gives the length of the rest.
+    pub self_encoded_length: bool,
     /// See [`Unknown`].
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -137,6 +164,9 @@ pub struct Backend {
     pub drain_until_ns: Option<u64>,
     /// It was deregistered: the row goes once the drain is over.
     pub deregistered: bool,
+    /// What it is called in QUIC connection ids.
+    #[serde(default)]
+    pub quic_server_ids: Vec<ServerId>,
     /// See [`Unknown`].
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -157,6 +187,9 @@ pub struct VipBinding {
     pub protocol: Protocol,
     /// Idle times of its flows.
     pub idle: IdleSeconds,
+    /// What a client is known by.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// See [`Unknown`].
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -178,6 +211,19 @@ pub struct IdleSeconds {
     /// See [`Unknown`].
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+/// What a client is known by, when a backend is chosen for its packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Affinity {
+    /// The 5-tuple.
+    #[default]
+    Flow,
+    /// The source address alone.
+    Source,
+    /// The server id in a QUIC connection id.
+    Quic,
 }
 
 /// Where a backend is in its life.
@@ -255,6 +301,16 @@ pub enum Protocol {
 #[serde(transparent)]
 pub struct HashSecret(#[serde(with = "hex")] pub [u8; 16]);
 
+/// A key of QUIC connection ids. Not shown by `Debug`: who knows it can name servers.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct QuicKey(#[serde(with = "hex")] pub [u8; 16]);
+
+/// A server id of QUIC connection ids, 1 to 15 octets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServerId(#[serde(with = "hex")] pub Vec<u8>);
+
 /// Of rows that do not say.
 fn yes() -> bool {
     true
@@ -293,6 +349,12 @@ impl Protocol {
 
     pub(crate) fn parse(name: &str) -> Option<Self> {
         [Self::Tcp, Self::Udp, Self::Any].into_iter().find(|protocol| protocol.name() == name)
+    }
+}
+
+impl fmt::Debug for QuicKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("QuicKey(..)")
     }
 }
 

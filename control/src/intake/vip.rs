@@ -28,7 +28,19 @@ pub(super) fn binding(vip: &v1::Vip) -> Result<VipBinding, Refusal> {
         let field = format!("vip {}: {field}", shown(&vip.address));
         timeouts = timeouts.with(state, seconds(&field, given, default)? * 1000);
     }
-    Ok(VipBinding { matches, timeouts, affinity: Affinity::Flow, mss_clamp: MssClamp::Off })
+    Ok(VipBinding { matches, timeouts, affinity: affinity(vip)?, mss_clamp: MssClamp::Off })
+}
+
+fn affinity(vip: &v1::Vip) -> Result<Affinity, Refusal> {
+    match v1::Affinity::try_from(vip.affinity) {
+        Ok(v1::Affinity::Unspecified | v1::Affinity::Flow) => Ok(Affinity::Flow),
+        Ok(v1::Affinity::Source) => Ok(Affinity::Source),
+        Ok(v1::Affinity::Quic) => Ok(Affinity::Quic),
+        Err(_) => {
+            let (vip, found) = (shown(&vip.address), vip.affinity);
+            Err(refuse(Reason::Vip, format!("vip {vip}: affinity {found} is unknown here")))
+        }
+    }
 }
 
 /// `203.0.113.1`, `2001:db8::1`, or a prefix without host bits: `203.0.113.0/28`.

@@ -2,7 +2,7 @@
 
 use control::intake::{Reason, candidate};
 use control::snapshot::Scheduler;
-use dataplane::tables::{BackendState, Forwarding, PortTable};
+use dataplane::tables::{Affinity, BackendState, Forwarding, PortTable};
 use maglev::Scheduler as _;
 use proto::v1;
 
@@ -176,4 +176,51 @@ fn the_manual_has_every_reason() {
     for reason in Reason::ALL {
         assert_eq!(row(&reason), 1, "{reason:?}");
     }
+}
+
+#[test]
+fn what_steers_flows_is_taken_over_and_what_cannot_be_is_refused() {
+    let quic = v1::QuicConfiguration {
+        config_id: 1,
+        server_id_length: 2,
+        nonce_length: 8,
+        key: vec![5; 16],
+        ..v1::QuicConfiguration::default()
+    };
+    let mut message = good();
+    settings(&mut message).forwarding = v1::Forwarding::Gue.into();
+    settings(&mut message).gue_variant_0 = true;
+    settings(&mut message).second_chance = true;
+    settings(&mut message).quic = vec![quic.clone()];
+    message.vips[0].affinity = v1::Affinity::Source.into();
+    message.backends[0].quic_server_ids = vec![vec![1, 2]];
+    let taken = candidate(&message, &[]).expect("a candidate").snapshot;
+    assert_eq!(taken.settings.forwarding, Forwarding::GueWithHeader);
+    assert!(taken.settings.second_chance);
+    assert_eq!(taken.settings.quic[0].key, Some([5; 16]));
+    assert_eq!(taken.vips[0].affinity, Affinity::Source);
+    assert_eq!(taken.backends[0].quic_server_ids.len(), 1);
+
+    let refused = |change: &dyn Fn(&mut v1::PoolSnapshot)| {
+        let mut wrong = message.clone();
+        change(&mut wrong);
+        candidate(&wrong, &[]).expect_err("refused").reason
+    };
+    assert_eq!(refused(&|wrong| settings(wrong).gue_variant_0 = false), Reason::Settings);
+    let ring =
+        |wrong: &mut v1::PoolSnapshot| settings(wrong).scheduler = v1::Scheduler::Ring.into();
+    assert_eq!(refused(&ring), Reason::Settings);
+    for wrong_quic in [
+        v1::QuicConfiguration { config_id: 7, ..quic.clone() },
+        v1::QuicConfiguration { server_id_length: 300, ..quic.clone() },
+        v1::QuicConfiguration { nonce_length: 18, ..quic.clone() },
+        v1::QuicConfiguration { key: vec![5; 15], ..quic.clone() },
+        v1::QuicConfiguration { key: Vec::new(), encrypted: true, ..quic.clone() },
+    ] {
+        let reason = refused(&|wrong| settings(wrong).quic = vec![wrong_quic.clone()]);
+        assert_eq!(reason, Reason::Settings, "{wrong_quic:?}");
+    }
+    let id = |wrong: &mut v1::PoolSnapshot| wrong.backends[0].quic_server_ids = vec![vec![1; 16]];
+    assert_eq!(refused(&id), Reason::Backend);
+    assert_eq!(refused(&|wrong| wrong.vips[0].affinity = 99), Reason::Vip);
 }

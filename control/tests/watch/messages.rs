@@ -19,6 +19,7 @@ pub(crate) fn snapshot(
         port: 80,
         weight: *weight,
         state: v1::BackendState::Healthy.into(),
+        ..v1::BackendEntry::default()
     };
     let vip = v1::Vip {
         address: "203.0.113.1".to_owned(),

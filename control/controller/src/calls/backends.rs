@@ -43,6 +43,7 @@ pub(crate) fn registering(
         let key = Key::Backend(id.clone());
         let there =
             Preconditions::default().at(Key::Pool(wanted.pool_id.clone()), found_pool.version);
+        own_server_ids(picture, &wanted)?;
         let expected = match picture.rows.backends.get(&id) {
             None => there.absent(key),
             // A new life: its flows have been reset, so nothing of the old one matters.
@@ -184,6 +185,7 @@ pub(crate) fn updating(request: UpdateBackendReq) -> Result<impl Decide<Ack>, St
         readiness_probe_url,
         labels,
         remove_labels,
+        quic_server_ids,
     } = request;
     wire::id("backend_id", &backend_id)?;
     let weight = weight.map(|weight| wire::weight("weight", Some(weight))).transpose()?;
@@ -195,6 +197,7 @@ pub(crate) fn updating(request: UpdateBackendReq) -> Result<impl Decide<Ack>, St
     for (name, value) in &labels {
         wire::label(name, value)?;
     }
+    let server_ids = quic_server_ids.map(|given| wire::server_ids(given.ids)).transpose()?;
     Ok(move |picture: &Picture| {
         let found = backend(picture, &backend_id)?;
         let mut row = found.row.clone();
@@ -207,6 +210,8 @@ pub(crate) fn updating(request: UpdateBackendReq) -> Result<impl Decide<Ack>, St
         row.labels.retain(|name, _| !remove_labels.contains(name));
         row.labels.extend(labels);
         few_labels(&row.labels)?;
+        row.quic_server_ids = server_ids.unwrap_or(row.quic_server_ids);
+        own_server_ids(picture, &row)?;
         Ok(rewritten(found, row))
     })
 }
@@ -266,6 +271,7 @@ fn wanted(request: RegisterBackendReq) -> Result<rows::Backend, Status> {
     wire::probe_url(&request.readiness_probe_url)?;
     let labels: BTreeMap<String, String> = request.labels.into_iter().collect();
     few_labels(&labels)?;
+    let quic_server_ids = wire::server_ids(request.quic_server_ids)?;
     let now = unix_ns();
     Ok(rows::Backend {
         pool_id: request.pool_id,
@@ -281,8 +287,28 @@ fn wanted(request: RegisterBackendReq) -> Result<rows::Backend, Status> {
         last_state_change_ns: now,
         drain_until_ns: None,
         deregistered: false,
+        quic_server_ids,
         unknown: Unknown::default(),
     })
+}
+
+/// No other backend of the pool that may have flows has one of these server ids.
+fn own_server_ids(picture: &Picture, row: &rows::Backend) -> Result<(), Status> {
+    if row.quic_server_ids.is_empty() {
+        return Ok(());
+    }
+    let others = picture.rows.backends.values().map(|found| &found.row).filter(|other| {
+        other.pool_id == row.pool_id && other.id != row.id && other.state != BackendState::Evicted
+    });
+    for other in others {
+        if other.quic_server_ids.iter().any(|id| row.quic_server_ids.contains(id)) {
+            return Err(Status::already_exists(format!(
+                "quic_server_ids: backend \"{}\" has one of them",
+                other.id
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The first field in which two registrations differ.
@@ -294,6 +320,7 @@ fn difference(one: &rows::Backend, other: &rows::Backend) -> Option<&'static str
         (one.weight != other.weight, "weight"),
         (one.labels != other.labels, "labels"),
         (one.readiness_probe_url != other.readiness_probe_url, "readiness_probe_url"),
+        (one.quic_server_ids != other.quic_server_ids, "quic_server_ids"),
     ]
     .into_iter()
     .find_map(|(differs, field)| differs.then_some(field))

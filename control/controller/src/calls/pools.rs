@@ -29,8 +29,7 @@ pub(crate) async fn create_pool(office: &Office, request: CreatePoolReq) -> Resu
         .change(move |picture| {
             if let Some(found) = picture.rows.pools.get(&id) {
                 let have = &found.row.settings;
-                let wanted =
-                    wire::new_settings(&given, have.hash_secret.clone(), &picture.timings)?;
+                let wanted = wire::replaced_settings(have, &given, &picture.timings)?;
                 // What a newer release keeps in it is no difference.
                 let wanted = rows::PoolSettings {
                     unknown: have.unknown.clone(),
@@ -74,7 +73,7 @@ pub(crate) fn updating_pool(
         let have = &found.row.settings;
         let timings = &picture.timings;
         let mut settings = match replace {
-            true => wire::new_settings(&given, have.hash_secret.clone(), timings)?,
+            true => wire::replaced_settings(have, &given, timings)?,
             false => wire::updated_settings(have, &given, timings)?,
         };
         settings.unknown = have.unknown.clone();

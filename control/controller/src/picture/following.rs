@@ -210,6 +210,7 @@ mod tests {
             last_state_change_ns: 1_000 * SECOND,
             drain_until_ns: Some(1_060 * SECOND),
             deregistered: false,
+            quic_server_ids: Vec::new(),
             unknown: rows::Unknown::default(),
         }
     }

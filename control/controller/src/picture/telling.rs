@@ -91,6 +91,7 @@ impl Picture {
                 port: u32::from(row.port),
                 weight,
                 state,
+                quic_server_ids: wire::proto_server_ids(row),
             })
         };
         let vips = self.rows.vips.values().filter(|found| found.row.pool_id == id);
@@ -109,7 +110,7 @@ impl Picture {
         let health = self.health.get(id);
         let vips = self.rows.vips.values().filter(|found| found.row.pool_id == id);
         let mut settings = wire::proto_settings(&row.settings);
-        settings.hash_secret.clear();
+        settings.clear_secrets();
         Some(Pool {
             pool_id: id.to_owned(),
             version,
@@ -182,6 +183,7 @@ mod tests {
             last_state_change_ns: 1,
             drain_until_ns: None,
             deregistered: false,
+            quic_server_ids: Vec::new(),
             unknown: Default::default(),
         };
         let backends =

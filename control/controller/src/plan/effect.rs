@@ -126,6 +126,9 @@ pub(crate) mod tests {
             quorum_down: 2,
             panic_percent: 50,
             slow_start_seconds: 0,
+            gue_variant_0: false,
+            second_chance: false,
+            quic: Vec::new(),
             unknown: Default::default(),
         }
     }

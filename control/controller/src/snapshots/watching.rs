@@ -116,7 +116,7 @@ impl Watcher {
         if !self.secrets
             && let Some(settings) = &mut snapshot.settings
         {
-            settings.hash_secret.clear();
+            settings.clear_secrets();
         }
         self.answers.send(Ok(snapshot)).await.is_ok()
     }

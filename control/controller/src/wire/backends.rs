@@ -102,5 +102,6 @@ pub(crate) fn proto_backend(row: &rows::Backend, view: Option<&Effective>, flows
         drain_until_ns: row.drain_until_ns.filter(|_| draining).unwrap_or(0),
         active_flows: flows,
         deregistered: row.deregistered,
+        quic_server_ids: super::proto_server_ids(row),
     }
 }

@@ -8,6 +8,7 @@ use proto::v1::{Forwarding, PoolSettings, ProbeKind, ProbeSettings, Scheduler};
 use registry::rows::{self, HashSecret, Unknown};
 use tonic::Status;
 
+use super::quic::{proto_quic, quic_rows};
 use crate::clock::millis;
 use crate::office::invalid;
 use crate::settings::FleetTimings;
@@ -27,6 +28,24 @@ pub(crate) fn new_settings(
     timings: &FleetTimings,
 ) -> Result<rows::PoolSettings, Status> {
     updated_settings(&defaults(secret), given, timings)
+}
+
+/// The settings in place of `from`: what is not given is the default, but for the secrets, which
+/// stay.
+///
+/// # Errors
+/// INVALID_ARGUMENT, naming the field.
+pub(crate) fn replaced_settings(
+    from: &rows::PoolSettings,
+    given: &PoolSettings,
+    timings: &FleetTimings,
+) -> Result<rows::PoolSettings, Status> {
+    let mut settings = defaults(from.hash_secret.clone());
+    settings.quic.clone_from(&from.quic);
+    if given.quic.is_empty() {
+        settings.quic.clear();
+    }
+    updated_settings(&settings, given, timings)
 }
 
 /// The settings with what is given in place of what was.
@@ -65,6 +84,11 @@ pub(crate) fn updated_settings(
     take(&mut settings.table_size, given.table_size);
     take(&mut settings.drain_seconds, given.drain_seconds);
     settings.reselect |= given.reselect;
+    settings.gue_variant_0 |= given.gue_variant_0;
+    settings.second_chance |= given.second_chance;
+    if !given.quic.is_empty() {
+        settings.quic = quic_rows(&given.quic, &from.quic)?;
+    }
     take(&mut settings.quorum_checkers, given.quorum_checkers);
     take(&mut settings.quorum_down, given.quorum_down);
     take(&mut settings.panic_percent, given.panic_percent);
@@ -102,6 +126,9 @@ pub(crate) fn proto_settings(row: &rows::PoolSettings) -> PoolSettings {
         quorum_down: row.quorum_down,
         panic_percent: row.panic_percent,
         slow_start_seconds: row.slow_start_seconds,
+        gue_variant_0: row.gue_variant_0,
+        second_chance: row.second_chance,
+        quic: proto_quic(&row.quic),
     }
 }
 
@@ -169,6 +196,9 @@ fn defaults(hash_secret: HashSecret) -> rows::PoolSettings {
         quorum_down: 2,
         panic_percent: 50,
         slow_start_seconds: 0,
+        gue_variant_0: false,
+        second_chance: false,
+        quic: Vec::new(),
         unknown: Unknown::default(),
     }
 }
@@ -233,6 +263,14 @@ fn check(settings: &rows::PoolSettings, timings: &FleetTimings) -> Result<(), St
         };
         let size = settings.table_size;
         return Err(invalid("settings.table_size", format!("{size} is no size: {near}")));
+    }
+    if settings.gue_variant_0 && settings.forwarding != rows::Forwarding::Gue {
+        return Err(invalid("settings.gue_variant_0", "is without forwarding GUE"));
+    }
+    if settings.second_chance
+        && !(settings.gue_variant_0 && settings.scheduler == rows::Scheduler::Maglev)
+    {
+        return Err(invalid("settings.second_chance", "is without gue_variant_0, or not MAGLEV"));
     }
     for (field, seconds) in [
         ("settings.drain_seconds", settings.drain_seconds),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use proto::v1::{Protocol, Vip};
+use proto::v1::{Affinity, Protocol, Vip};
 use registry::VipKey;
 use registry::rows::{self, IdleSeconds, Unknown, VipBinding};
 use tonic::Status;
@@ -44,6 +44,13 @@ pub(crate) fn vip_row(pool: &str, vip: &Vip) -> Result<VipBinding, Status> {
         udp: idle("vip.udp_idle_seconds", vip.udp_idle_seconds, 60)?,
         unknown: Unknown::default(),
     };
+    let affinity = match Affinity::try_from(vip.affinity) {
+        Ok(Affinity::Unspecified | Affinity::Flow) => rows::Affinity::Flow,
+        Ok(Affinity::Source) => rows::Affinity::Source,
+        Ok(Affinity::Quic) if protocol == rows::Protocol::Udp => rows::Affinity::Quic,
+        Ok(Affinity::Quic) => return Err(invalid("vip.affinity", "QUIC is for UDP only")),
+        Err(_) => return Err(invalid("vip.affinity", format!("no affinity {}", vip.affinity))),
+    };
     Ok(VipBinding {
         pool_id: pool.to_owned(),
         address,
@@ -51,6 +58,7 @@ pub(crate) fn vip_row(pool: &str, vip: &Vip) -> Result<VipBinding, Status> {
         last_port: ports.1,
         protocol,
         idle,
+        affinity,
         unknown: Unknown::default(),
     })
 }
@@ -73,6 +81,11 @@ pub(crate) fn proto_vip(row: &VipBinding) -> Vip {
         fin_wait_seconds: row.idle.fin_wait,
         time_wait_seconds: row.idle.time_wait,
         udp_idle_seconds: row.idle.udp,
+        affinity: match row.affinity {
+            rows::Affinity::Flow => Affinity::Flow.into(),
+            rows::Affinity::Source => Affinity::Source.into(),
+            rows::Affinity::Quic => Affinity::Quic.into(),
+        },
     }
 }
 

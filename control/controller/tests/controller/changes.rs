@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use proto::v1::{
-    BackendState, BindVipReq, DeletePoolReq, DeregisterBackendReq, DrainBackendReq, GetPoolReq,
-    ListBackendsReq, ListPoolsReq, ListViPsReq, PoolSettings, ProbeSettings, RegisterBackendReq,
-    UnbindVipReq, UpdateBackendReq, UpdatePoolReq, Vip, WatchEventsReq,
+    Affinity, BackendState, BindVipReq, DeletePoolReq, DeregisterBackendReq, DrainBackendReq,
+    Forwarding, GetPoolReq, ListBackendsReq, ListPoolsReq, ListViPsReq, PoolSettings,
+    ProbeSettings, QuicConfiguration, QuicServerIds, RegisterBackendReq, UnbindVipReq,
+    UpdateBackendReq, UpdatePoolReq, Vip, WatchEventsReq,
 };
 use tonic::Code;
 
@@ -283,4 +284,59 @@ async fn a_pool_that_outgrows_its_table_is_told_of_once() {
     }
     assert_eq!(texts.len(), 1, "{texts:?}");
     assert!(texts[0].contains("a table of 307 slots would do"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn what_steers_flows_is_kept_and_told_to_nodes_and_keys_to_them_alone() {
+    let mut lab = Lab::start().await;
+    let quic = QuicConfiguration {
+        config_id: 2,
+        server_id_length: 1,
+        nonce_length: 5,
+        key: vec![0xc7; 16],
+        ..QuicConfiguration::default()
+    };
+    let settings = PoolSettings {
+        forwarding: Forwarding::Gue.into(),
+        gue_variant_0: true,
+        second_chance: true,
+        quic: vec![quic.clone()],
+        ..PoolSettings::default()
+    };
+    let shown = create(&mut lab.client, "web", settings.clone()).await.unwrap().settings.unwrap();
+    let hidden = QuicConfiguration { key: Vec::new(), encrypted: true, ..quic.clone() };
+    assert_eq!(shown.quic, [hidden], "an operator is not shown the key");
+    // Sent back as it was shown, it is still there.
+    let replace =
+        |settings| UpdatePoolReq { pool_id: "web".into(), settings: Some(settings), replace: true };
+    lab.client.update_pool(replace(shown.clone())).await.unwrap();
+    let request = RegisterBackendReq { quic_server_ids: vec![vec![7]], ..registration("web", "a") };
+    lab.client.register_backend(request.clone()).await.unwrap();
+    let other = RegisterBackendReq { backend_id: "b".into(), ..request };
+    let taken = lab.client.register_backend(other).await.unwrap_err();
+    assert_eq!(taken.code(), Code::AlreadyExists, "{taken}");
+    let affinity = Affinity::Source.into();
+    let vip = Vip { affinity, ..vip("203.0.113.1", 80, 80) };
+    lab.client.bind_vip_to_pool(binding("web", vip.clone())).await.unwrap();
+
+    let told = lab.initial(everything()).await;
+    let told = told.iter().rfind(|snapshot| snapshot.pool_id == "web").unwrap();
+    let of_node = told.settings.clone().unwrap();
+    assert!(of_node.gue_variant_0 && of_node.second_chance);
+    assert_eq!(of_node.quic, [QuicConfiguration { encrypted: true, ..quic }]);
+    assert_eq!(told.vips[0].affinity, affinity);
+    assert_eq!(told.backends[0].quic_server_ids, [vec![7]]);
+
+    // An empty list in a replacement takes them away, an empty list of ids those.
+    let without = PoolSettings { quic: Vec::new(), ..shown };
+    lab.client.update_pool(replace(without)).await.unwrap();
+    let update = UpdateBackendReq {
+        backend_id: "a".into(),
+        quic_server_ids: Some(QuicServerIds::default()),
+        ..UpdateBackendReq::default()
+    };
+    lab.client.update_backend(update).await.unwrap();
+    assert!(lab.backend("a").await.unwrap().quic_server_ids.is_empty());
+    let again = create(&mut lab.client, "web", settings).await.unwrap_err();
+    assert_eq!(again.code(), Code::AlreadyExists, "{again}");
 }

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use clap::{ArgGroup, Args, Subcommand};
 use proto::v1::{
-    Backend, DeregisterBackendReq, GetBackendReq, ListBackendsReq, RegisterBackendReq,
-    UpdateBackendReq,
+    Backend, DeregisterBackendReq, GetBackendReq, ListBackendsReq, QuicServerIds,
+    RegisterBackendReq, UpdateBackendReq,
 };
 
 use super::Context;
 use crate::failure::Failure;
 use crate::output::{Rows, Tone, cell};
+use crate::secret::{hex, unhex};
 use crate::words;
 
 #[derive(Clone, Debug, Subcommand)]
@@ -61,11 +62,15 @@ pub(super) struct Register {
     /// http:// or https:// URL that answers 200 when the backend is ready.
     #[arg(long, value_name = "URL")]
     readiness_probe_url: Option<String>,
+    /// What it is called in QUIC connection ids, in hex digits. May be given several times.
+    #[arg(long = "quic-server-id", value_name = "HEX", value_parser = server_id)]
+    quic_server_ids: Vec<ServerId>,
 }
 
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("change").required(true).multiple(true).args(
-    ["ip", "port", "weight", "labels", "remove_labels", "readiness_probe_url"]
+    ["ip", "port", "weight", "labels", "remove_labels", "readiness_probe_url", "quic_server_ids",
+     "no_quic_server_ids"]
 )))]
 pub(super) struct Update {
     /// The backend.
@@ -88,6 +93,26 @@ pub(super) struct Update {
     /// The readiness probe; an empty one: none.
     #[arg(long, value_name = "URL")]
     readiness_probe_url: Option<String>,
+    /// What it is called in QUIC connection ids, in hex digits, in place of all that there are. May
+    /// be given several times.
+    #[arg(long = "quic-server-id", value_name = "HEX", value_parser = server_id)]
+    quic_server_ids: Vec<ServerId>,
+    /// It is called nothing in QUIC connection ids.
+    #[arg(long, conflicts_with = "quic_server_ids")]
+    no_quic_server_ids: bool,
+}
+
+/// A type of its own: clap takes a `Vec` for several values.
+#[derive(Clone, Debug)]
+struct ServerId(Vec<u8>);
+
+fn server_id(text: &str) -> Result<ServerId, String> {
+    let octets = unhex(text).filter(|octets| (1..=15).contains(&octets.len()));
+    octets.map(ServerId).ok_or_else(|| "expected 2 to 30 hex digits, two a byte".to_owned())
+}
+
+fn octets(ids: &[ServerId]) -> Vec<Vec<u8>> {
+    ids.iter().map(|id| id.0.clone()).collect()
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -107,6 +132,7 @@ impl Register {
             weight: self.weight.unwrap_or(0).into(),
             labels: self.labels.iter().cloned().collect(),
             readiness_probe_url: self.readiness_probe_url.clone().unwrap_or_default(),
+            quic_server_ids: octets(&self.quic_server_ids),
         }
     }
 }
@@ -121,6 +147,8 @@ impl Update {
             readiness_probe_url: self.readiness_probe_url.clone(),
             labels: self.labels.iter().cloned().collect(),
             remove_labels: self.remove_labels.clone(),
+            quic_server_ids: (self.no_quic_server_ids || !self.quic_server_ids.is_empty())
+                .then(|| QuicServerIds { ids: octets(&self.quic_server_ids) }),
         }
     }
 }
@@ -236,6 +264,9 @@ async fn show(backend: &str, context: &mut Context<'_, '_>) -> Result<(), Failur
     row("flows", cell(backend.active_flows));
     row("labels", cell(words::labels(&backend)));
     row("readiness probe", cell(&backend.readiness_probe_url));
+    for id in &backend.quic_server_ids {
+        row("QUIC server id", cell(hex(id)));
+    }
     row("registered", time(backend.registered_at_ns));
     row("state since", time(backend.last_state_change_ns));
     if backend.drain_until_ns != 0 {

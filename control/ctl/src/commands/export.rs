@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use proto::v1::{PoolSnapshot, WatchPoolReq};
+use proto::v1::{PoolSettings, PoolSnapshot, QuicConfiguration, WatchPoolReq};
 use tokio::time::timeout;
 
 use super::{Context, pool};
@@ -54,14 +54,15 @@ pub(super) async fn run(
         let node = arguments.node.clone().unwrap_or_default();
         let mut secrets = secrets(session, node, context.out).await?;
         for pool in &mut pools {
-            let secret = secrets.remove(&pool.pool_id).filter(|secret| !secret.is_empty());
-            pool.settings.get_or_insert_default().hash_secret = secret.ok_or_else(|| {
+            let secrets = secrets.remove(&pool.pool_id).filter(|secrets| !secrets.hash.is_empty());
+            let secrets = secrets.ok_or_else(|| {
                 Failure::failed(format_args!(
                     "the controller does not show the secret of pool {} to this caller \
                      (nodes are shown them: --node NODE --node-token-file FILE)",
                     pool.pool_id
                 ))
             })?;
+            secrets.put_into(pool.settings.get_or_insert_default());
         }
     }
     let configuration = Configuration::from_pools(&pools).map_err(Failure::failed)?;
@@ -80,12 +81,32 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// The secrets of a pool.
+#[derive(Default)]
+pub(super) struct Secrets {
+    hash: Vec<u8>,
+    /// With their keys.
+    quic: Vec<QuicConfiguration>,
+}
+
+impl Secrets {
+    /// In place of what is shown without them.
+    pub(super) fn put_into(self, settings: &mut PoolSettings) {
+        settings.hash_secret = self.hash;
+        for shown in &mut settings.quic {
+            if let Some(whole) = self.quic.iter().find(|one| one.config_id == shown.config_id) {
+                shown.key.clone_from(&whole.key);
+            }
+        }
+    }
+}
+
 /// The secrets of all pools as a node is told them; empty ones where the caller is shown none.
 pub(super) async fn secrets(
     session: &Session,
     node_id: String,
     out: &mut Output<'_>,
-) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+) -> Result<BTreeMap<String, Secrets>, Failure> {
     let mut secrets = BTreeMap::new();
     let open = |mut client: client::Client| {
         let request = WatchPoolReq { node_id: node_id.clone(), ..WatchPoolReq::default() };
@@ -96,7 +117,8 @@ pub(super) async fn secrets(
             return Ok(Follow::Enough);
         }
         let settings = snapshot.settings.unwrap_or_default();
-        secrets.insert(snapshot.pool_id, settings.hash_secret);
+        let of_pool = Secrets { hash: settings.hash_secret, quic: settings.quic };
+        secrets.insert(snapshot.pool_id, of_pool);
         Ok(Follow::On)
     });
     timeout(COMPLETE, collect).await.map_err(|_| {

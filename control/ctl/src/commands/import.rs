@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use proto::v1::{
-    BindVipReq, CreatePoolReq, DeletePoolReq, DeregisterBackendReq, DrainBackendReq,
+    BindVipReq, CreatePoolReq, DeletePoolReq, DeregisterBackendReq, DrainBackendReq, QuicServerIds,
     RegisterBackendReq, UnbindVipReq, UpdateBackendReq, UpdatePoolReq,
 };
 use serde::Serialize;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use super::{Context, export, pool};
-use crate::configuration::{Backend, Configuration, Step, read, steps};
+use crate::configuration::{Backend, Configuration, Pool, Step, read, steps};
 use crate::failure::Failure;
 use crate::words;
 
@@ -103,12 +103,12 @@ async fn current(
     context: &mut Context<'_, '_>,
 ) -> Result<Configuration, Failure> {
     let mut pools = pool::all(context).await?;
-    if wanted.pools.values().any(|pool| pool.secret.is_some())
+    if wanted.pools.values().any(Pool::names_secrets)
         && let Ok(mut secrets) = export::secrets(&context.session, String::new(), context.out).await
     {
         for pool in &mut pools {
-            let secret = secrets.remove(&pool.pool_id).unwrap_or_default();
-            pool.settings.get_or_insert_default().hash_secret = secret;
+            let secrets = secrets.remove(&pool.pool_id).unwrap_or_default();
+            secrets.put_into(pool.settings.get_or_insert_default());
         }
     }
     Configuration::from_pools(&pools).map_err(Failure::failed)
@@ -151,9 +151,10 @@ async fn apply(step: &Step, now: bool, context: &mut Context<'_, '_>) -> Result<
         }
         Step::Drain { backend } => drain(context, backend, false).await?,
         Step::UndoDrain { backend } => drain(context, backend, true).await?,
-        Step::Bind { vip, pool, idle, from } => {
+        Step::Bind { vip, pool, idle, affinity, from } => {
             let mut message = vip.to_message();
             idle.lay_over(&mut message);
+            message.set_affinity(*affinity);
             // In one step: a VIP that moves is some pool's all the time.
             let from_pool = from.clone().filter(|from| from != pool);
             let request = BindVipReq { pool_id: pool.clone(), vip: Some(message), from_pool };
@@ -204,6 +205,7 @@ fn register(pool: &str, backend: &str, wanted: &Backend) -> RegisterBackendReq {
         weight: wanted.weight.max(1).into(),
         labels: wanted.labels.clone(),
         readiness_probe_url: wanted.readiness_probe_url.clone(),
+        quic_server_ids: wanted.quic_server_ids.clone(),
     }
 }
 
@@ -221,6 +223,7 @@ async fn update(
         readiness_probe_url: Some(wanted.readiness_probe_url.clone()),
         labels: wanted.labels.clone(),
         remove_labels: remove_labels.to_vec(),
+        quic_server_ids: Some(QuicServerIds { ids: wanted.quic_server_ids.clone() }),
     };
     let send =
         |mut client: client::Client, request| async move { client.update_backend(request).await };

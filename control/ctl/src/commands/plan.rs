@@ -39,6 +39,7 @@ pub(super) enum Command {
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("change").required(true).multiple(true).args([
     "scheduler", "table_size", "forwarding", "hash_secret_file", "drain_seconds", "reselect",
+    "gue_variant", "second_chance",
     "probe", "probe_interval_ms", "probe_timeout_ms", "failures_to_down", "passes_to_up",
     "jitter_percent", "http_expected_status", "udp_payload", "probe_command", "quorum_checkers",
     "quorum_down", "panic_percent", "slow_start_seconds",

@@ -43,6 +43,7 @@ pub(super) enum Command {
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("change").required(true).multiple(true).args([
     "scheduler", "table_size", "forwarding", "hash_secret_file", "drain_seconds", "reselect",
+    "gue_variant", "second_chance",
     "probe", "probe_interval_ms", "probe_timeout_ms", "failures_to_down", "passes_to_up",
     "jitter_percent", "http_expected_status", "udp_payload", "probe_command", "quorum_checkers",
     "quorum_down", "panic_percent", "slow_start_seconds", "rotate_secret",
@@ -207,6 +208,15 @@ fn show(pool: &Pool, context: &mut Context<'_, '_>) -> Result<(), Failure> {
     row("scheduler", words::word(words::SCHEDULERS, settings.scheduler()).to_owned());
     row("table_size", settings.table_size.to_string());
     row("forwarding", words::word(words::FORWARDINGS, settings.forwarding()).to_owned());
+    if settings.gue_variant_0 {
+        row("gue_variant", "0".to_owned());
+        row("second_chance", settings.second_chance.to_string());
+    }
+    for one in &settings.quic {
+        let how = if one.encrypted { "encrypted" } else { "plain" };
+        let (id, server, nonce) = (one.config_id, one.server_id_length, one.nonce_length);
+        row("quic", format!("config {id}: server ids of {server}, nonces of {nonce}, {how}"));
+    }
     row("drain_seconds", settings.drain_seconds.to_string());
     row("reselect", settings.reselect.to_string());
     row("probe", liveness);

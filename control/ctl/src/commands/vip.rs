@@ -1,12 +1,13 @@
 //! `vip list|bind|unbind`.
 
 use clap::{Args, Subcommand};
-use proto::v1::{BindVipReq, BoundVip, ListViPsReq, ListViPsResp, UnbindVipReq};
+use proto::v1::{Affinity, BindVipReq, BoundVip, ListViPsReq, ListViPsResp, UnbindVipReq};
 
 use super::Context;
 use crate::failure::Failure;
 use crate::output::{Rows, cell};
 use crate::vip::{VipName, describe};
+use crate::words;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -28,6 +29,9 @@ pub(super) enum Command {
         from: Option<String>,
         #[command(flatten)]
         idle: Idle,
+        /// What a client is known by: flow (the 5-tuple), source or quic [default: flow].
+        #[arg(long, value_parser = |text: &str| words::value(words::AFFINITIES, text))]
+        affinity: Option<Affinity>,
     },
     /// Let nobody serve a VIP any more: its flows end.
     Unbind {
@@ -59,8 +63,9 @@ pub(super) struct Idle {
 pub(super) async fn run(command: &Command, context: &mut Context<'_, '_>) -> Result<(), Failure> {
     match command {
         Command::List { pool } => list(pool.clone().unwrap_or_default(), context).await,
-        Command::Bind { pool, vip, from, idle } => {
+        Command::Bind { pool, vip, from, idle, affinity } => {
             let mut message = vip.to_message();
+            message.set_affinity(affinity.unwrap_or_default());
             message.syn_received_seconds = idle.syn_received_seconds;
             message.established_seconds = idle.established_seconds;
             message.fin_wait_seconds = idle.fin_wait_seconds;
@@ -103,8 +108,16 @@ async fn list(pool_id: String, context: &mut Context<'_, '_>) -> Result<(), Fail
 }
 
 fn table(vips: &[BoundVip]) -> Rows {
-    let mut rows =
-        Rows::new(&["VIP", "POOL", "SYN", "ESTABLISHED", "FIN-WAIT", "TIME-WAIT", "UDP"]);
+    let mut rows = Rows::new(&[
+        "VIP",
+        "POOL",
+        "SYN",
+        "ESTABLISHED",
+        "FIN-WAIT",
+        "TIME-WAIT",
+        "UDP",
+        "AFFINITY",
+    ]);
     for bound in vips {
         let vip = bound.vip.clone().unwrap_or_default();
         let seconds = |seconds: u32| cell(format_args!("{seconds}s"));
@@ -116,6 +129,7 @@ fn table(vips: &[BoundVip]) -> Rows {
             seconds(vip.fin_wait_seconds),
             seconds(vip.time_wait_seconds),
             seconds(vip.udp_idle_seconds),
+            cell(words::word(words::AFFINITIES, vip.affinity())),
         ]);
     }
     rows

@@ -94,7 +94,7 @@ pub(super) async fn run(
                         known.versions.insert(snapshot.pool_id.clone(), snapshot.version);
                     }
                     if let Some(settings) = &mut snapshot.settings {
-                        settings.hash_secret.clear();
+                        settings.clear_secrets();
                     }
                     if json {
                         out.json(&snapshot)?

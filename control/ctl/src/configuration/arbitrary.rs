@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use proto::v1::{PoolSettings, ProbeSettings};
+use proto::v1::{Affinity, Forwarding, PoolSettings, ProbeSettings, QuicConfiguration};
 
 use super::{Backend, Configuration, Idle, Pool, Service, Vip, fill_in};
 use crate::secret::Secret;
@@ -16,7 +16,7 @@ use crate::vip::{Ports, Transport, VipName};
 /// Backends are in the pool of their id's first part: none moves.
 pub(super) fn configuration() -> impl Strategy<Value = Configuration> {
     let pools = (option::of(pool("a")), option::of(pool("b")), option::of(pool("c")));
-    let vips = vec((name(), 0usize..3, idle()), 0..5);
+    let vips = vec((name(), 0usize..3, (idle(), any::<bool>())), 0..5);
     (pools, vips).prop_map(|((a, b, c), vips)| {
         let pools: BTreeMap<String, Pool> = [("a", a), ("b", b), ("c", c)]
             .into_iter()
@@ -26,7 +26,10 @@ pub(super) fn configuration() -> impl Strategy<Value = Configuration> {
         let vips = vips
             .into_iter()
             .filter(|_| !ids.is_empty())
-            .map(|(name, at, idle)| (name, Vip { pool: ids[at % ids.len()].clone(), idle }))
+            .map(|(name, at, (idle, by_source))| {
+                let affinity = if by_source { Affinity::Source } else { Affinity::Flow };
+                (name, Vip { pool: ids[at % ids.len()].clone(), idle, affinity })
+            })
             .collect();
         Configuration { pools, vips }
     })
@@ -50,7 +53,7 @@ fn settings() -> impl Strategy<Value = PoolSettings> {
     let probe =
         (1i32..=4, 100u32..5_000, 1u32..9, 0u32..=20, vec(any::<u8>(), 0..9), "[a-z0-9_.-]{0,9}");
     let pool = (1i32..=3, 1i32..=5, 0u32..600, any::<bool>(), 1u32..9, 0u32..=100);
-    (probe, pool).prop_map(|(probe, pool)| {
+    (probe, pool, option::of(any::<[u8; 16]>())).prop_map(|(probe, pool, key)| {
         let (liveness, interval_ms, count, jitter_percent, udp_payload, command) = probe;
         let (scheduler, forwarding, drain_seconds, reselect, checkers, percent) = pool;
         // A command probe has to name its command.
@@ -75,8 +78,19 @@ fn settings() -> impl Strategy<Value = PoolSettings> {
                 udp_payload,
                 command,
             }),
+            quic: vec![QuicConfiguration {
+                config_id: checkers % 7,
+                server_id_length: checkers,
+                nonce_length: 7,
+                key: key.map(Vec::from).unwrap_or_default(),
+                self_encoded_length: reselect,
+                encrypted: false,
+            }],
             ..PoolSettings::default()
         };
+        settings.gue_variant_0 = reselect && forwarding == Forwarding::Gue as i32;
+        settings.second_chance =
+            settings.gue_variant_0 && scheduler == proto::v1::Scheduler::Maglev as i32;
         fill_in(&mut settings);
         settings
     })
@@ -87,6 +101,7 @@ fn backend() -> impl Strategy<Value = Backend> {
     let labels = btree_map("[a-z. \"]{1,6}", ".{0,8}", 0..3);
     (address(), 1u16.., any::<u16>(), labels, "(http://[a-z]{1,8}/)?", service).prop_map(
         |(ip, port, weight, labels, readiness_probe_url, service)| Backend {
+            quic_server_ids: if weight % 2 == 0 { vec![vec![port as u8, 7]] } else { Vec::new() },
             ip,
             port,
             weight,

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use proto::v1::{PoolSettings, ProbeSettings};
+use proto::v1::{Affinity, PoolSettings, ProbeSettings, QuicConfiguration};
 
 use super::{Backend, Configuration, Idle, Pool, Service};
 use crate::secret::Secret;
@@ -50,6 +50,7 @@ pub(crate) enum Step {
         vip: VipName,
         pool: String,
         idle: Idle,
+        affinity: Affinity,
         from: Option<String>,
     },
     Unbind {
@@ -110,7 +111,7 @@ impl fmt::Display for Step {
                 write!(formatter, "bind VIP {vip} to pool {pool}")
             }
             Self::Bind { vip, pool, from: Some(from), .. } if from == pool => {
-                write!(formatter, "give VIP {vip} of pool {pool} other idle times")
+                write!(formatter, "give VIP {vip} of pool {pool} other settings")
             }
             Self::Bind { vip, pool, from: Some(from), .. } => {
                 write!(formatter, "move VIP {vip} from pool {from} to pool {pool}")
@@ -186,6 +187,7 @@ pub(crate) fn steps(
         vip: *vip,
         pool: want.pool.clone(),
         idle: want.idle,
+        affinity: want.affinity,
         from: current.vips.get(vip).map(|now| now.pool.clone()),
     }));
     steps.extend(last.into_iter().map(|vip| Step::Unbind { vip }));
@@ -270,6 +272,12 @@ fn settings_changes(now: &PoolSettings, want: &PoolSettings) -> Vec<String> {
     change(list, "forwarding", forwarding(now), forwarding(want));
     change(list, "drain_seconds", now.drain_seconds, want.drain_seconds);
     change(list, "reselect", now.reselect, want.reselect);
+    let variant = |of: &PoolSettings| if of.gue_variant_0 { 0 } else { 1 };
+    change(list, "gue_variant", variant(now), variant(want));
+    change(list, "second_chance", now.second_chance, want.second_chance);
+    if !same_quic(&now.quic, &want.quic) {
+        list.push("quic".to_owned());
+    }
     change(list, "quorum_checkers", now.quorum_checkers, want.quorum_checkers);
     change(list, "quorum_down", now.quorum_down, want.quorum_down);
     change(list, "panic_percent", now.panic_percent, want.panic_percent);
@@ -293,6 +301,16 @@ fn settings_changes(now: &PoolSettings, want: &PoolSettings) -> Vec<String> {
     changes
 }
 
+/// A key that is not given stays.
+fn same_quic(now: &[QuicConfiguration], want: &[QuicConfiguration]) -> bool {
+    let same = |(now, want): (&QuicConfiguration, &QuicConfiguration)| {
+        let stays = want.encrypted && want.key.is_empty() && now.encrypted;
+        let key = if stays { now.key.clone() } else { want.key.clone() };
+        QuicConfiguration { key, ..want.clone() } == *now
+    };
+    now.len() == want.len() && now.iter().zip(want).all(same)
+}
+
 fn update_backend(id: &str, now: &Backend, want: &Backend) -> Option<Step> {
     let mut changes = Vec::new();
     change(&mut changes, "address", now.ip, want.ip);
@@ -301,6 +319,9 @@ fn update_backend(id: &str, now: &Backend, want: &Backend) -> Option<Step> {
     if now.readiness_probe_url != want.readiness_probe_url {
         let (now, want) = (&now.readiness_probe_url, &want.readiness_probe_url);
         changes.push(format!("readiness_probe_url {now:?} -> {want:?}"));
+    }
+    if now.quic_server_ids != want.quic_server_ids {
+        changes.push("quic_server_ids".to_owned());
     }
     for (name, value) in &want.labels {
         if now.labels.get(name) != Some(value) {

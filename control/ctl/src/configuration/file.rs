@@ -9,12 +9,16 @@ use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 
-use super::table::{BackendTable, FileTable, PoolTable, PortValue, ProbeTable, VipTable};
+use super::table::{
+    BackendTable, FileTable, PoolTable, PortValue, ProbeTable, QuicTable, VipTable,
+};
 use super::{Backend, Configuration, Idle, Pool, Service, Vip, fill_in};
 use crate::secret::{Secret, unhex};
-use crate::vip::{Ports, VipName, parse_address};
-use crate::words::{self, FORWARDINGS, PROBES, SCHEDULERS, Words};
-use proto::v1::{PoolSettings, ProbeKind, ProbeSettings};
+use crate::vip::{Ports, Transport, VipName, parse_address};
+use crate::words::{self, AFFINITIES, FORWARDINGS, PROBES, SCHEDULERS, Words};
+use proto::v1::{
+    Affinity, Forwarding, PoolSettings, ProbeKind, ProbeSettings, QuicConfiguration, Scheduler,
+};
 
 /// A pool is at capacity at this many slots a backend (SPEC section 3).
 const SLOTS_A_BACKEND: u32 = 50;
@@ -177,6 +181,18 @@ impl Reader<'_> {
         };
         settings.scheduler = self.word("scheduler", table.scheduler.as_ref(), SCHEDULERS);
         settings.forwarding = self.word("forwarding", table.forwarding.as_ref(), FORWARDINGS);
+        let variant = self.number("gue_variant", table.gue_variant.as_ref(), 0..=1, 1);
+        settings.gue_variant_0 = variant == 0;
+        settings.second_chance = table.second_chance.unwrap_or(false);
+        let header = variant == 0 && settings.forwarding() == Forwarding::Gue;
+        if (variant == 0 || settings.second_chance) && !header {
+            let what = "gue_variant = 0 goes with forwarding = \"gue\", second_chance with both";
+            self.problem(table.id.span(), what);
+        }
+        if settings.second_chance && settings.scheduler() == Scheduler::Ring {
+            self.problem(table.id.span(), "second_chance goes with scheduler = \"maglev\"");
+        }
+        settings.quic = self.quic(&table.quic);
         settings.probe = table.probe.as_ref().map(|probe| self.probe(probe, &table.id));
         fill_in(&mut settings);
         let slots = settings.table_size;
@@ -240,6 +256,33 @@ impl Reader<'_> {
         probe
     }
 
+    /// The bounds of draft-ietf-quic-load-balancers.
+    fn quic(&mut self, tables: &[QuicTable]) -> Vec<QuicConfiguration> {
+        let mut configurations: Vec<QuicConfiguration> = Vec::new();
+        for table in tables {
+            let mut number = |key: &str, value, range| self.number(key, Some(value), range, 0);
+            let config_id = number("config_id", &table.config_id, 0..=6);
+            let server_id_length = number("server_id_length", &table.server_id_length, 1..=15);
+            let most = 19u32.saturating_sub(server_id_length).max(4);
+            let nonce_length = number("nonce_length", &table.nonce_length, 4..=most);
+            if configurations.iter().any(|other| other.config_id == config_id) {
+                let what = format!("config_id = {config_id} is there already");
+                self.problem(table.config_id.span(), &what);
+            }
+            let key = table.key.as_ref();
+            let key = key.and_then(|text| self.parsed("key", text, quic_key)).unwrap_or_default();
+            configurations.push(QuicConfiguration {
+                config_id,
+                server_id_length,
+                nonce_length,
+                key,
+                self_encoded_length: table.self_encoded_length.unwrap_or(false),
+                encrypted: table.encrypted.unwrap_or(false),
+            });
+        }
+        configurations
+    }
+
     fn backend(&mut self, table: &BackendTable) -> Option<Backend> {
         let ip = self.parsed("address", &table.address, |text| {
             text.parse().map_err(|_| format!("{text:?} is no IP address (expected 192.0.2.11)"))
@@ -263,6 +306,13 @@ impl Reader<'_> {
             let what = format!("labels: at most {MAX_LABELS}, names of 1 to {MAX_LABEL} bytes");
             self.problem(table.id.span(), &what);
         }
+        let id = |text: &str| {
+            let octets = unhex(text).filter(|octets| (1..=15).contains(&octets.len()));
+            octets.ok_or_else(|| format!("{text:?}: expected 2 to 30 hex digits"))
+        };
+        let ids = table.quic_server_ids.iter();
+        let quic_server_ids =
+            ids.filter_map(|text| self.parsed("quic_server_ids", text, id)).collect();
         Some(Backend {
             ip: ip?,
             port: u16::try_from(port).ok()?,
@@ -270,6 +320,7 @@ impl Reader<'_> {
             labels: table.labels.clone(),
             readiness_probe_url: url.unwrap_or_else(|| Some(String::new()))?,
             service: service?,
+            quic_server_ids,
         })
     }
 
@@ -297,8 +348,15 @@ impl Reader<'_> {
             time_wait: seconds("time_wait_seconds", &table.time_wait_seconds, time_wait),
             udp: seconds("udp_idle_seconds", &table.udp_idle_seconds, udp),
         };
+        let affinity = match table.affinity.as_ref() {
+            Some(text) => self.parsed("affinity", text, |text| words::value(AFFINITIES, text)),
+            None => Some(Affinity::Flow),
+        };
+        if affinity == Some(Affinity::Quic) && protocol != Some(Transport::Udp) {
+            self.problem(table.protocol.span(), "affinity = \"quic\" is for protocol = \"udp\"");
+        }
         let name = VipName { address: address?, ports: ports.ok()?, protocol: protocol? };
-        Some((name, Vip { pool: table.pool.get_ref().clone(), idle }))
+        Some((name, Vip { pool: table.pool.get_ref().clone(), idle, affinity: affinity? }))
     }
 }
 
@@ -310,6 +368,12 @@ fn check_id(text: &str) -> Result<(), String> {
             "{text:?} is no name (expected 1 to {MAX_ID} bytes of letters, digits and - _ . : @)"
         )),
     }
+}
+
+/// The text is not repeated: it may be a key with a typing error.
+fn quic_key(text: &str) -> Result<Vec<u8>, String> {
+    let key = unhex(text).filter(|key| key.len() == 16);
+    key.ok_or_else(|| "is no key (expected 32 hex digits)".to_owned())
 }
 
 fn check_url(text: &str) -> Result<String, String> {

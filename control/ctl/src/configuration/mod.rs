@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use proto::v1;
-use proto::v1::{BackendState, Forwarding, PoolSettings, ProbeKind, Scheduler};
+use proto::v1::{Affinity, BackendState, Forwarding, PoolSettings, ProbeKind, Scheduler};
 
 use crate::secret::Secret;
 use crate::vip::VipName;
@@ -37,7 +37,7 @@ pub(crate) struct Configuration {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pool {
-    /// Whole; without the secret.
+    /// Whole; without the hash secret.
     pub(crate) settings: PoolSettings,
     /// `None`: not known, or not to be changed.
     pub(crate) secret: Option<Secret>,
@@ -52,6 +52,7 @@ pub(crate) struct Backend {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) readiness_probe_url: String,
     pub(crate) service: Service,
+    pub(crate) quic_server_ids: Vec<Vec<u8>>,
 }
 
 /// Whether an operator lets a backend serve.
@@ -73,6 +74,7 @@ pub(crate) enum Service {
 pub(crate) struct Vip {
     pub(crate) pool: String,
     pub(crate) idle: Idle,
+    pub(crate) affinity: Affinity,
 }
 
 /// Idle times of a VIP's flows, in seconds.
@@ -108,13 +110,25 @@ impl Configuration {
             for vip in &pool.vips {
                 let name = VipName::from_message(vip)
                     .map_err(|problem| format!("pool {}: VIP: {problem}", pool.pool_id))?;
-                let vip = Vip { pool: pool.pool_id.clone(), idle: Idle::from_message(vip) };
+                let affinity = match vip.affinity() {
+                    Affinity::Unspecified => Affinity::Flow,
+                    given => given,
+                };
+                let (pool, idle) = (pool.pool_id.clone(), Idle::from_message(vip));
+                let vip = Vip { pool, idle, affinity };
                 configuration.vips.insert(name, vip);
             }
             let pool_id = pool.pool_id.clone();
             configuration.pools.insert(pool_id, Pool { settings, secret, backends });
         }
         Ok(configuration)
+    }
+}
+
+impl Pool {
+    /// Whether there is anything in it that only nodes are shown.
+    pub(crate) fn names_secrets(&self) -> bool {
+        self.secret.is_some() || self.settings.quic.iter().any(|one| !one.key.is_empty())
     }
 }
 
@@ -133,6 +147,7 @@ impl Backend {
                 (BackendState::Draining, false) => Service::Drain,
                 _ => Service::Unsaid,
             },
+            quic_server_ids: row.quic_server_ids.clone(),
         })
     }
 }
@@ -184,6 +199,9 @@ pub(crate) fn fill_in(settings: &mut PoolSettings) {
     or(&mut settings.quorum_checkers, 3);
     or(&mut settings.quorum_down, 2);
     or(&mut settings.panic_percent, 50);
+    for configuration in &mut settings.quic {
+        configuration.encrypted |= !configuration.key.is_empty();
+    }
     let probe = settings.probe.get_or_insert_default();
     if probe.liveness() == ProbeKind::Unspecified {
         probe.set_liveness(ProbeKind::Tcp);

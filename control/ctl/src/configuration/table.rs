@@ -28,11 +28,15 @@ pub(super) struct PoolTable {
     pub(super) hash_secret: Option<Spanned<String>>,
     pub(super) drain_seconds: Option<Spanned<u32>>,
     pub(super) reselect: Option<bool>,
+    pub(super) gue_variant: Option<Spanned<u32>>,
+    pub(super) second_chance: Option<bool>,
     pub(super) quorum_checkers: Option<Spanned<u32>>,
     pub(super) quorum_down: Option<Spanned<u32>>,
     pub(super) panic_percent: Option<Spanned<u32>>,
     pub(super) slow_start_seconds: Option<Spanned<u32>>,
     pub(super) probe: Option<ProbeTable>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) quic: Vec<QuicTable>,
     #[serde(default, rename = "backend", skip_serializing_if = "Vec::is_empty")]
     pub(super) backends: Vec<BackendTable>,
 }
@@ -53,6 +57,18 @@ pub(super) struct ProbeTable {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct QuicTable {
+    pub(super) config_id: Spanned<u32>,
+    pub(super) server_id_length: Spanned<u32>,
+    pub(super) nonce_length: Spanned<u32>,
+    pub(super) key: Option<Spanned<String>>,
+    /// Without a key: the one that the controllers have stays.
+    pub(super) encrypted: Option<bool>,
+    pub(super) self_encoded_length: Option<bool>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct BackendTable {
     pub(super) id: Spanned<String>,
     pub(super) address: Spanned<String>,
@@ -60,6 +76,8 @@ pub(super) struct BackendTable {
     pub(super) weight: Option<Spanned<u32>>,
     pub(super) readiness_probe_url: Option<Spanned<String>>,
     pub(super) state: Option<Spanned<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) quic_server_ids: Vec<Spanned<String>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) labels: BTreeMap<String, String>,
 }
@@ -76,6 +94,7 @@ pub(super) struct VipTable {
     pub(super) fin_wait_seconds: Option<Spanned<u32>>,
     pub(super) time_wait_seconds: Option<Spanned<u32>>,
     pub(super) udp_idle_seconds: Option<Spanned<u32>>,
+    pub(super) affinity: Option<Spanned<String>>,
 }
 
 /// `80`, `"8000-8099"` or `"any"`.

@@ -2,11 +2,14 @@
 
 use toml::Spanned;
 
-use super::table::{BackendTable, FileTable, PoolTable, PortValue, ProbeTable, VipTable};
+use super::table::{
+    BackendTable, FileTable, PoolTable, PortValue, ProbeTable, QuicTable, VipTable,
+};
 use super::{Backend, Configuration, Pool, Service, Vip};
 use crate::secret::hex;
 use crate::vip::{Ports, VipName, address_text};
-use crate::words::{FORWARDINGS, PROBES, SCHEDULERS, word};
+use crate::words::{AFFINITIES, FORWARDINGS, PROBES, SCHEDULERS, word};
+use proto::v1::{Affinity, QuicConfiguration};
 
 /// The file that [`super::read`] reads as `configuration`. Secrets that it holds are written.
 ///
@@ -40,6 +43,8 @@ fn pool(id: &str, pool: &Pool) -> PoolTable {
         hash_secret: pool.secret.as_ref().map(|secret| new(secret.reveal())),
         drain_seconds: some(settings.drain_seconds),
         reselect: Some(settings.reselect),
+        gue_variant: settings.gue_variant_0.then(|| new(0)),
+        second_chance: settings.second_chance.then_some(true),
         quorum_checkers: some(settings.quorum_checkers),
         quorum_down: some(settings.quorum_down),
         panic_percent: some(settings.panic_percent),
@@ -55,12 +60,24 @@ fn pool(id: &str, pool: &Pool) -> PoolTable {
             udp_payload: (!probe.udp_payload.is_empty()).then(|| new(hex(&probe.udp_payload))),
             command: (!probe.command.is_empty()).then_some(probe.command),
         }),
+        quic: settings.quic.iter().map(quic).collect(),
         backends: pool
             .backends
             .iter()
             .filter(|(_, one)| one.service != Service::Leaving)
             .map(|(id, one)| backend(id, one))
             .collect(),
+    }
+}
+
+fn quic(quic: &QuicConfiguration) -> QuicTable {
+    QuicTable {
+        config_id: new(quic.config_id),
+        server_id_length: new(quic.server_id_length),
+        nonce_length: new(quic.nonce_length),
+        key: (!quic.key.is_empty()).then(|| new(hex(&quic.key))),
+        encrypted: (quic.encrypted && quic.key.is_empty()).then_some(true),
+        self_encoded_length: quic.self_encoded_length.then_some(true),
     }
 }
 
@@ -77,6 +94,7 @@ fn backend(id: &str, backend: &Backend) -> BackendTable {
             Service::Active => some("active".to_owned()),
             Service::Drain | Service::Evicted => some("drain".to_owned()),
         },
+        quic_server_ids: backend.quic_server_ids.iter().map(|id| new(hex(id))).collect(),
         labels: backend.labels.clone(),
     }
 }
@@ -96,6 +114,8 @@ fn vip(name: VipName, vip: &Vip) -> VipTable {
         fin_wait_seconds: some(vip.idle.fin_wait),
         time_wait_seconds: some(vip.idle.time_wait),
         udp_idle_seconds: some(vip.idle.udp),
+        affinity: (vip.affinity != Affinity::Flow)
+            .then(|| new(word(AFFINITIES, vip.affinity).to_owned())),
     }
 }
 

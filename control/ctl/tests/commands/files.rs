@@ -27,13 +27,23 @@ probe = { liveness = "http", interval_ms = 1500, http_expected_status = 204 }
 [[pool]]
 id = "dns"
 reselect = true
+forwarding = "gue"
+gue_variant = 0
+second_chance = true
 drain_seconds = 3600
 probe = { liveness = "udp", udp_payload = "00ff" }
+
+  [[pool.quic]]
+  config_id = 1
+  server_id_length = 2
+  nonce_length = 8
+  key = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"
 
   [[pool.backend]]
   id = "b3"
   address = "192.0.2.13"
   port = 53
+  quic_server_ids = ["0a0b"]
 
 [[vip]]
 address = "203.0.113.1"
@@ -47,7 +57,11 @@ port = "8000-8099"
 protocol = "any"
 pool = "dns"
 udp_idle_seconds = 5
+affinity = "source"
 "#;
+
+/// How its second pool forwards.
+const GUE: &str = "forwarding = \"gue\"\ngue_variant = 0\nsecond_chance = true";
 
 #[tokio::test]
 async fn a_file_becomes_the_configuration_and_the_configuration_that_file() {
@@ -136,7 +150,7 @@ async fn a_vip_moves_and_settings_change() {
         done,
         "update pool dns: reselect true -> false\n\
          update backend b1: weight 0 -> 9\n\
-         give VIP 203.0.113.0/28:8000-8099/any of pool dns other idle times\n\
+         give VIP 203.0.113.0/28:8000-8099/any of pool dns other settings\n\
          move VIP 203.0.113.1:80/tcp from pool web to pool dns\n\
          4 steps done\n"
     );
@@ -150,12 +164,11 @@ async fn a_file_with_a_mistake_changes_nothing() {
     let file = write(&bench.path("bad.toml"), &WHOLE.replace("192.0.2.13", "host"));
     let done = bench.run(&format!("import {file}")).await;
     assert_eq!(done.code, 2, "{done:?}");
-    assert!(done.errors.contains("bad.toml:31: address: \"host\""), "{done:?}");
+    assert!(done.errors.contains("bad.toml:40: address: \"host\""), "{done:?}");
     let done = bench.run("import /none.toml").await;
     assert_eq!(done.code, 2, "{done:?}");
     // What only the controller can refuse stops the import there, and says how far it came.
-    let file =
-        write(&bench.path("later.toml"), &WHOLE.replace("reselect = true", "forwarding = \"nat\""));
+    let file = write(&bench.path("later.toml"), &WHOLE.replace(GUE, "forwarding = \"nat\""));
     let message = bench.fails(&format!("import {file}")).await;
     assert!(message.contains("settings.forwarding"), "{message}");
     assert!(message.contains("0 of 8 steps were done"), "{message}");

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use registry::rows::{
-    Backend, BackendState, Forwarding, HashSecret, IdleSeconds, Pool, PoolSettings, ProbeKind,
-    ProbeSettings, Protocol, Scheduler, Unknown, VipBinding,
+    Affinity, Backend, BackendState, Forwarding, HashSecret, IdleSeconds, Pool, PoolSettings,
+    ProbeKind, ProbeSettings, Protocol, QuicConfiguration, QuicKey, Scheduler, ServerId, Unknown,
+    VipBinding,
 };
 use registry::{
     Campaign, Candidate, Election, EtcdSettings, EtcdStore, Fence, Key, Leadership, RedbSettings,
@@ -129,6 +130,16 @@ pub(crate) fn pool(id: &str) -> Pool {
             quorum_down: 2,
             panic_percent: 50,
             slow_start_seconds: 0,
+            gue_variant_0: false,
+            second_chance: true,
+            quic: vec![QuicConfiguration {
+                config_id: 3,
+                server_id_length: 2,
+                nonce_length: 6,
+                key: Some(QuicKey([7; 16])),
+                self_encoded_length: true,
+                unknown: Unknown::default(),
+            }],
             unknown: Unknown::default(),
         },
         created_at_ns: u64::MAX,
@@ -151,6 +162,7 @@ pub(crate) fn backend(id: &str) -> Backend {
         last_state_change_ns: 2,
         drain_until_ns: None,
         deregistered: false,
+        quic_server_ids: vec![ServerId(vec![0, 255])],
         unknown: Unknown::default(),
     }
 }
@@ -170,6 +182,7 @@ pub(crate) fn vip(address: &str) -> VipBinding {
             udp: 60,
             unknown: Unknown::default(),
         },
+        affinity: Affinity::Source,
         unknown: Unknown::default(),
     }
 }

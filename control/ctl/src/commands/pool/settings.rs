@@ -26,6 +26,12 @@ pub(in crate::commands) struct Settings {
     /// ipip, gre, gue, l2dsr or nat [default: ipip].
     #[arg(long, value_parser = |text: &str| words::value(words::FORWARDINGS, text))]
     forwarding: Option<Forwarding>,
+    /// 0 or 1, with forwarding gue: with or without a header of its own [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=1))]
+    gue_variant: Option<u8>,
+    /// Whether that header names who had a flow's slot before [default: false].
+    #[arg(long, value_name = "BOOL")]
+    second_chance: Option<bool>,
     /// A file with the 32 hex digits that key the flow hash [default: the controller draws them].
     #[arg(long, value_name = "FILE")]
     hash_secret_file: Option<PathBuf>,
@@ -107,6 +113,8 @@ impl Settings {
         set(&mut settings.table_size, self.table_size.as_ref());
         set(&mut settings.drain_seconds, self.drain_seconds.as_ref());
         set(&mut settings.reselect, self.reselect.as_ref());
+        set(&mut settings.gue_variant_0, self.gue_variant.map(|variant| variant == 0).as_ref());
+        set(&mut settings.second_chance, self.second_chance.as_ref());
         set(&mut settings.quorum_checkers, self.quorum_checkers.as_ref());
         set(&mut settings.quorum_down, self.quorum_down.as_ref());
         set(&mut settings.panic_percent, self.panic_percent.as_ref());
@@ -146,6 +154,8 @@ impl Settings {
         ];
         numbers.contains(&Some(0))
             || self.reselect == Some(false)
+            || self.gue_variant == Some(1)
+            || self.second_chance == Some(false)
             || self.udp_payload.as_ref().is_some_and(|payload| payload.0.is_empty())
             || self.probe_command.as_ref().is_some_and(String::is_empty)
     }

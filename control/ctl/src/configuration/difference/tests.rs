@@ -35,10 +35,12 @@ fn apply(model: &mut Configuration, step: &Step) {
             one.service = Service::Unsaid;
         }
         Step::Drain { backend } => get(model, backend).service = Service::Drain,
-        Step::Bind { vip, pool, idle, from } => {
+        Step::Bind { vip, pool, idle, affinity, from } => {
             assert!(model.pools.contains_key(pool), "a VIP's pool comes first");
             assert!(!model.vips.keys().any(|other| other.ties_with(*vip)), "overlaps");
-            let old = model.vips.insert(*vip, Vip { pool: pool.clone(), idle: *idle });
+            let old = model
+                .vips
+                .insert(*vip, Vip { pool: pool.clone(), idle: *idle, affinity: *affinity });
             assert_eq!(old.map(|old| old.pool), *from);
         }
         Step::Unbind { vip } => assert!(model.vips.remove(vip).is_some()),
