@@ -126,6 +126,10 @@ pub(crate) struct ExplainArguments {
     /// Not a whole packet: the first fragment of a datagram, or a later one.
     #[arg(long, value_enum)]
     pub(crate) fragment: Option<Part>,
+    /// Ask about an ICMP error in place of the packet itself: about what the VIP sends to the client
+    /// on this flow, by a router or host at the client's address.
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) icmp_error: Option<IcmpError>,
 }
 
 /// A part of a datagram.
@@ -135,6 +139,17 @@ pub(crate) enum Part {
     First,
     /// Another.
     Later,
+}
+
+/// `--icmp-error KIND`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IcmpError {
+    /// Frag-needed, or packet too big.
+    TooBig,
+    /// Destination unreachable, by its port.
+    Unreachable,
+    /// Time exceeded.
+    TimeExceeded,
 }
 
 /// `--connection-id HEX`: 1 to 20 octets (RFC 9000 section 17.2).

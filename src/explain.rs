@@ -17,6 +17,7 @@ use control::snapshot::{BackendEntry, PoolSnapshot};
 use dataplane::buffer::{Buffer, Frame};
 use dataplane::classify::{Class, classify};
 use dataplane::hold::{HOLD_MS, HOLD_PER_HOP};
+use dataplane::icmp::quote::Quote;
 use dataplane::neighbour::NeighbourState;
 use dataplane::parse::{Kind, Parsed, parse};
 use dataplane::port::memory::MemoryPort;
@@ -25,6 +26,7 @@ use dataplane::second_chance::second;
 use dataplane::select::{route, table_hash};
 use dataplane::tables::{Affinity, BackendState, Forwarding, Tables};
 use dataplane::verdict::{DropReason, NO_BACKEND, Verdict};
+use dataplane::wire::IcmpHeader;
 use maglev::{Scheduler, Selector};
 
 use crate::cli::ExplainArguments;
@@ -58,6 +60,10 @@ fn tell(question: &packet::Question, port_name: &str, bench: &mut Bench, story: 
     let parsed = parse(&frame, port);
     let mut class = classify(&parsed, tables);
     parsing(&parsed, &bytes, story);
+    if let Some((flow, index)) = quoted(&parsed, class, &bytes, tables) {
+        error_about(&flow, index, bench, story);
+        return work(frame, &parsed, bench, story);
+    }
     if class == Class::Fragment {
         class = fragment::tell(&parsed, &bytes, tables, story);
     }
@@ -75,6 +81,43 @@ fn tell(question: &packet::Question, port_name: &str, bench: &mut Bench, story: 
         }
     }
     work(frame, &parsed, bench, story);
+}
+
+/// The flow that an ICMP error quotes, and its VIP, if it has one.
+fn quoted(parsed: &Parsed, class: Class, bytes: &[u8], tables: &Tables) -> Option<(Parsed, u32)> {
+    if class != Class::Icmp {
+        return None;
+    }
+    let (start, end) = (usize::from(parsed.link_length), usize::from(parsed.ip_length));
+    let message = bytes.get(start..start + end)?.get(usize::from(parsed.header_length)..)?;
+    let (_, quoted) = IcmpHeader::parse(message)?;
+    let key = Quote::parse(parsed.key.family(), quoted)?.flow()?;
+    let vip = tables.lookup.find(key.destination_bits(), key.destination_port(), key.protocol())?;
+    Some((Parsed { key, ..*parsed }, vip))
+}
+
+/// How an ICMP error finds its backend: as a packet of the flow that it quotes, which leaves no
+/// trace.
+fn error_about(flow: &Parsed, vip: u32, bench: &Bench, story: &mut Story) {
+    let (client, dialled) = (flow.key.source(), flow.key.destination());
+    story.step(
+        "quote",
+        format!(
+            "a packet from {dialled} port {} to {client} port {}: the error is for the backend that \
+             sent it",
+            flow.key.destination_port(),
+            flow.key.source_port()
+        ),
+    );
+    vip::tell(flow, Class::Vip(vip), bench, story);
+    story.step(
+        "conntrack",
+        "no entry for this flow: this process has just started and knows none; a running node that \
+         has one sends the error to the backend in it. An error makes no entry, and is no sign of \
+         life of one"
+            .to_owned(),
+    );
+    choice(flow, bench.node.tables(), vip, bench, story);
 }
 
 /// What the first stage made of the frame.
@@ -96,6 +139,9 @@ fn parsing(parsed: &Parsed, bytes: &[u8], story: &mut Story) {
             bytes.len(),
         ),
     );
+    if parsed.kind == Kind::Icmp {
+        return story.more("an ICMP message with a right checksum".to_owned());
+    }
     if parsed.kind == Kind::Fragment && parsed.segment == Segment::Datagram {
         return;
     }

@@ -409,6 +409,24 @@ fn who_had_the_slot_before_is_told() {
 }
 
 #[test]
+fn an_icmp_error_is_told_by_the_flow_that_it_quotes() {
+    let arguments = ["--src", "198.51.100.7:40000", "--dst", "203.0.113.1:53", "--proto", "udp"];
+    let arguments = [&arguments[..], &["--icmp-error", "too-big"]].concat();
+    assert_told(
+        &explain_families("ipip", &arguments),
+        &[
+            "icmp packet too big, about 203.0.113.1:53 -> 198.51.100.7:40000 udp",
+            "a packet from 203.0.113.1 port 53 to 198.51.100.7 port 40000",
+            "exact address, exact port",
+            "An error makes no entry",
+            "verdict forwarded",
+            "outer IPv6 version 6",
+            "time to live 64 -> 63",
+        ],
+    );
+}
+
+#[test]
 fn a_tunnel_may_change_the_family() {
     let arguments = ["--src", "198.51.100.7:40000", "--dst", "203.0.113.1:53", "--proto", "udp"];
     assert_told(

@@ -6,16 +6,21 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use dataplane::tables::PortTable;
 use dataplane::wire::ipv6_extensions::FragmentHeader;
 use dataplane::wire::{
-    EtherType, EthernetHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress, TcpFlags, TcpHeader,
-    UdpHeader, checksum,
+    EtherType, EthernetHeader, IcmpHeader, IpProtocol, Ipv4Header, Ipv6Header, MacAddress,
+    TcpFlags, TcpHeader, UdpHeader, checksum,
 };
 use zerocopy::IntoBytes;
 
-use crate::cli::{ExplainArguments, Flag, Part, Protocol};
+use crate::cli::{ExplainArguments, Flag, IcmpError, Part, Protocol};
 use crate::failure::Failure;
 
 /// The station that the packet comes from: locally administered, nobody's.
 const SENDER: MacAddress = MacAddress([0x02, 0, 0, 0, 0xff, 0xfe]);
+
+/// Bytes of the packet that an ICMP error is about.
+const QUOTED: u16 = 1500;
+/// What would have fitted.
+const NARROW: u16 = 1300;
 
 /// One packet, as asked about.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ pub(super) struct Question {
     payload: Vec<u8>,
     /// Not all of it.
     part: Option<Part>,
+    /// Not the packet itself, but this error about the flow's other direction.
+    error: Option<IcmpError>,
 }
 
 /// Bytes of a fragment that is asked about.
@@ -67,12 +74,32 @@ impl Question {
             }
             Some(id) => quic_packet(&id.0),
         };
-        Ok(Self { source: *src, destination: *dst, flags, payload, part: arguments.fragment })
+        if arguments.icmp_error.is_some()
+            && !(arguments.flags.is_empty()
+                && arguments.connection_id.is_none()
+                && arguments.fragment.is_none())
+        {
+            let problem = "--icmp-error: of the quoted packet only the flow is read (expected \
+                           neither --flags nor --connection-id nor --fragment)";
+            return Err(Failure::configuration(problem));
+        }
+        let error = arguments.icmp_error;
+        Ok(Self {
+            source: *src,
+            destination: *dst,
+            flags,
+            payload,
+            part: arguments.fragment,
+            error,
+        })
     }
 
     /// The frame as it would arrive at `port`, with the port's tag.
     pub(super) fn frame(&self, port: &PortTable) -> Vec<u8> {
-        let (protocol, mut segment) = self.segment();
+        let (protocol, mut segment) = match self.error {
+            None => self.segment(),
+            Some(error) => self.error_message(error),
+        };
         let length = segment.len() as u16;
         let (sum, ip, version) = match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -92,8 +119,17 @@ impl Question {
                 )
             }
         };
-        let sum = sum.add_bytes(&segment).checksum();
+        // IPv4's ICMP alone has no pseudo-header.
+        let sum = match protocol {
+            IpProtocol::ICMP => checksum::checksum(&segment),
+            _ => sum.add_bytes(&segment).checksum(),
+        };
         match UdpHeader::parse_mut(&mut segment) {
+            _ if self.error.is_some() => {
+                if let Some((icmp, _)) = IcmpHeader::parse_mut(&mut segment) {
+                    icmp.checksum = sum.into();
+                }
+            }
             Some((udp, _)) if self.flags.is_none() => udp.set_computed_checksum(sum),
             _ => {
                 if let Some((tcp, _)) = TcpHeader::parse_mut(&mut segment) {
@@ -151,6 +187,37 @@ impl Question {
         (header, bytes)
     }
 
+    /// An ICMP error, with checksum 0: it quotes the header of a long packet from the VIP to the
+    /// client, and eight bytes.
+    fn error_message(&self, error: IcmpError) -> (IpProtocol, Vec<u8>) {
+        let transport = if self.flags.is_some() { IpProtocol::TCP } else { IpProtocol::UDP };
+        let ports = [self.destination.port(), self.source.port()].map(u16::to_be_bytes).concat();
+        let (protocol, quoted) = match (self.destination.ip(), self.source.ip()) {
+            (IpAddr::V4(vip), IpAddr::V4(client)) => {
+                let ip = Ipv4Header::build(vip, client, transport, QUOTED);
+                (IpProtocol::ICMP, ip.as_bytes().to_vec())
+            }
+            (IpAddr::V6(vip), IpAddr::V6(client)) => {
+                let length = QUOTED.saturating_sub(Ipv6Header::LENGTH as u16);
+                let ip = Ipv6Header::build(vip, client, transport, length);
+                (IpProtocol::ICMPV6, ip.as_bytes().to_vec())
+            }
+            // Refused when the question was made.
+            _ => (IpProtocol::ICMP, Vec::new()),
+        };
+        let (message_type, code) = match (error, protocol) {
+            (IcmpError::TooBig, IpProtocol::ICMP) => (3, 4),
+            (IcmpError::TooBig, _) => (2, 0),
+            (IcmpError::Unreachable, IpProtocol::ICMP) => (3, 3),
+            (IcmpError::Unreachable, _) => (1, 4),
+            (IcmpError::TimeExceeded, IpProtocol::ICMP) => (11, 0),
+            (IcmpError::TimeExceeded, _) => (3, 0),
+        };
+        let mtu = if error == IcmpError::TooBig { NARROW.to_be_bytes() } else { [0; 2] };
+        let header = [message_type, code, 0, 0, 0, 0, mtu[0], mtu[1]];
+        (protocol, [&header[..], &quoted, &ports, &[0; 4]].concat())
+    }
+
     /// The transport header, with checksum 0, and the payload.
     fn segment(&self) -> (IpProtocol, Vec<u8>) {
         let (source_port, destination_port) = (self.source.port(), self.destination.port());
@@ -180,6 +247,21 @@ impl Question {
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(error) = self.error {
+            let error = match error {
+                IcmpError::TooBig => "packet too big",
+                IcmpError::Unreachable => "port unreachable",
+                IcmpError::TimeExceeded => "time exceeded",
+            };
+            let protocol = if self.flags.is_some() { "tcp" } else { "udp" };
+            let (client, vip) = (self.source, self.destination);
+            return write!(
+                f,
+                "{} -> {} icmp {error}, about {vip} -> {client} {protocol}",
+                client.ip(),
+                vip.ip()
+            );
+        }
         write!(f, "{} -> {} ", self.source, self.destination)?;
         match self.flags {
             None => f.write_str("udp")?,
