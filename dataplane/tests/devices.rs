@@ -98,6 +98,15 @@ fn devices() {
     frames_of_9000_bytes_pass_a_device_that_carries_them(&eal, &pools);
     and_are_refused_by_one_that_carries_less(&eal, &pools);
     a_devices_word_on_checksums_changes_no_byte(&eal, &pools);
+    a_released_buffer_is_back_in_its_pool_at_once(&pools);
+}
+
+/// Past the cache of the thread that lets go of it.
+fn a_released_buffer_is_back_in_its_pool_at_once(pools: &[Mempool]) {
+    let before = pools[0].available();
+    let mbuf = pools[0].allocate().unwrap();
+    mbuf.release();
+    assert_eq!(pools[0].available(), before);
 }
 
 /// A worker with this queue as its only port.
