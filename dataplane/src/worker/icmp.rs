@@ -15,7 +15,7 @@ use crate::parse::Parsed;
 use crate::port::Port;
 use crate::second_chance::second;
 use crate::select::{Selection, select_quoted};
-use crate::tables::{Oversize, Tables};
+use crate::tables::{Backend, Oversize, Tables};
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 use crate::wire::{IcmpHeader, Ipv4Header, Ipv6Header};
 
@@ -241,11 +241,25 @@ impl<P: Port> Core<P> {
     ) {
         let (Some(vip), Some(backend)) = (tables.vip(vip), tables.backend(backend)) else { return };
         if let Some(limit) = mss::limit(vip.mss_clamp, parsed.key.family(), backend)
+            && !is_told(packet, parsed, backend)
             && mss::clamp(packet, parsed, limit)
         {
             self.counters.icmp.clamped.add(1);
         }
     }
+}
+
+/// Whether a packet will not go on to `backend`, and its sender be told why: the error quotes the
+/// packet as it came (RFC 1812 section 4.3.2.3).
+fn is_told<B: Buffer>(packet: &B, parsed: &Parsed, backend: &Backend) -> bool {
+    let hops_at = match parsed.key.family() {
+        Family::V4 => 8,
+        Family::V6 => 7,
+    };
+    let hops = packet.data().get(usize::from(parsed.link_length) + hops_at);
+    let tunnel = backend.header_length != backend.link_length;
+    (tunnel && hops.is_none_or(|hops| *hops <= 1))
+        || (parsed.ip_length > backend.inner_mtu && finds_out(packet, parsed))
 }
 
 /// The VIP that takes the packets of a flow.
