@@ -152,8 +152,8 @@ mod tests {
     fn a_key_that_is_not_given_stays_and_is_dropped_when_that_is_said() {
         let rows = quic_rows(&[given()], &[]).unwrap();
         let hidden = QuicConfiguration { key: Vec::new(), encrypted: true, ..given() };
-        assert_eq!(quic_rows(&[hidden.clone()], &rows).unwrap(), rows);
-        assert!(quic_rows(&[hidden.clone()], &[]).is_err(), "there is none");
+        assert_eq!(quic_rows(std::slice::from_ref(&hidden), &rows).unwrap(), rows);
+        assert!(quic_rows(std::slice::from_ref(&hidden), &[]).is_err(), "there is none");
         let plain = QuicConfiguration { encrypted: false, ..hidden };
         assert_eq!(quic_rows(&[plain], &rows).unwrap()[0].key, None);
     }
