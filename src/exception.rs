@@ -67,17 +67,22 @@ impl Exceptions {
         interfaces * 2 * u32::from(DESCRIPTORS)
     }
 
-    /// The queue pairs: for each of `workers`, one by port index.
+    /// The queue pairs: for each of `workers`, one by port index, whose buffers are of that worker's
+    /// pool.
     pub(crate) fn take_queues(&mut self, workers: u16) -> Vec<Vec<Option<Queue>>> {
-        let mut queues: Vec<_> = self
-            .0
-            .iter_mut()
-            .map(|device| device.as_mut().map(StartedDevice::take_queues))
-            .collect();
-        // Queues are taken from the back; which worker has which does not matter to the kernel.
-        let mut one_each = || queues.iter_mut().map(|queues| queues.as_mut()?.pop()).collect();
-        (0..workers).map(|_| one_each()).collect()
+        let devices = self.0.iter_mut();
+        let queues = devices.map(|device| device.as_mut().map(StartedDevice::take_queues));
+        one_each(queues.collect(), workers)
     }
+}
+
+/// Queue `w` of every device to worker `w`. It matters which: a queue's buffers are of pool `w`, and
+/// what the kernel sends leaves by transmit queue `w` of the port, which frees all that it has sent
+/// to one pool.
+fn one_each<Q>(queues: Vec<Option<Vec<Q>>>, workers: u16) -> Vec<Vec<Option<Q>>> {
+    let mut queues: Vec<_> = queues.into_iter().map(|queues| queues.map(Vec::into_iter)).collect();
+    let mut next = || queues.iter_mut().map(|queues| queues.as_mut()?.next()).collect();
+    (0..workers).map(|_| next()).collect()
 }
 
 /// The kernel's side of virtio-user.
@@ -150,6 +155,15 @@ mod tests {
         let error = check_vhost(&folder.path().join("vhost-net")).unwrap_err();
         let said = format!("{error:#}");
         assert!(said.contains("modprobe vhost_net") && said.contains("\"tap\""), "{said}");
+    }
+
+    #[test]
+    fn a_worker_has_the_queue_of_its_own_number_at_every_interface() {
+        let queues = vec![Some(vec![0, 1, 2]), None, Some(vec![10, 11, 12])];
+        let expected: Vec<_> =
+            (0..3).map(|worker| vec![Some(worker), None, Some(10 + worker)]).collect();
+        assert_eq!(one_each(queues, 3), expected);
+        assert_eq!(one_each::<u8>(Vec::new(), 2), [vec![], vec![]]);
     }
 
     #[test]
