@@ -14,6 +14,7 @@ use common::world::{GATEWAY_MAC, NODE_MAC, PoolSpec, World, backend, vip, vip6};
 use conntrack::{FlowKey, Table};
 use dataplane::buffer::{Buffer, Frame};
 use dataplane::counters::WorkerCounters;
+use dataplane::fragment::Early;
 use dataplane::handoff;
 use dataplane::link::WorkerLink;
 use dataplane::port::memory::MemoryPort;
@@ -395,4 +396,30 @@ fn a_flow_known_only_by_its_fragments_keeps_its_backend_when_the_pool_changes() 
         );
         assert!(node.sum(|c| c.handoffs.given.get()) > 0);
     }
+}
+
+#[test]
+fn fragments_that_waited_go_with_a_datagram_that_a_reload_sends_by_its_addresses() {
+    let mut node = Node::new(1, false);
+    let flow = Flow { number: 1, v6: false };
+    let payload = flow.datagram(400, 0);
+    node.push(0, &flow.frame(9, &payload[200..], 200, false));
+    node.settle();
+    assert_eq!((node.sent().len(), node.sum(|c| c.fragments.waiting.get())), (0, 1));
+    let mut tables = world().tables(2);
+    tables.fragments.early = Early::Hash;
+    node.publisher.publish(tables);
+    node.push(0, &flow.frame(9, &payload[104..200], 104, true));
+    node.push(0, &flow.frame(9, &payload[..104], 0, true));
+    node.settle();
+    let sent = node.sent();
+    assert_eq!(sent.len(), 3);
+    assert!(sent.iter().all(|(_, backend)| *backend == sent[0].1));
+    // Nothing is left that could lose its time, or be counted twice.
+    node.now += 10_000_000_000;
+    node.settle();
+    node.push(0, &flow.frame(9, &payload[200..], 200, false));
+    node.settle();
+    assert_eq!(node.sum(|c| c.fragments.datagrams.get()), 1);
+    assert_eq!((node.sent().len(), node.drops()), (1, 0));
 }

@@ -75,6 +75,7 @@ impl<P: Port> Core<P> {
                 {
                     let bound = (pin.vip, pin.backend, pin.generation);
                     self.datagrams.bind(slot, bound.0, bound.1, bound.2);
+                    self.release_bound(slot, bound, tables, now_ms);
                     return self.forward_bound(packet, parsed, bound, port_index, tables, now_ms);
                 }
                 let waiting = Waiting { buffer: packet, port: port_index, parsed: *parsed };
@@ -101,6 +102,15 @@ impl<P: Port> Core<P> {
         while let Some(Waiting { buffer, port, parsed }) = self.datagrams.next_released(slot) {
             let parsed = Parsed { key: *flow, ..parsed };
             let outcome = self.bring(buffer, Errand::LaterFragment, &parsed, port, tables, now_ms);
+            self.count_handed(outcome.verdict);
+        }
+    }
+
+    /// Sends what waited of a datagram that goes by its addresses from now on: because of a reload,
+    /// or because its pool has a backend again.
+    fn release_bound(&mut self, slot: u16, bound: (u32, u32, u16), tables: &Tables, now_ms: u32) {
+        while let Some(Waiting { buffer, port, parsed }) = self.datagrams.next_released(slot) {
+            let outcome = self.forward_bound(buffer, &parsed, bound, port, tables, now_ms);
             self.count_handed(outcome.verdict);
         }
     }
