@@ -33,8 +33,9 @@ const NOBODY: u32 = u32::MAX;
 
 impl PreviousOwners {
     /// What is remembered after a change from `old` to `new`, tables of one size and key: the old
-    /// owner where that is another one, else who was remembered. `may_have_flows` says of a
-    /// backend index whether it is to be named. `None`: no slot has anybody.
+    /// owner where that is another one, else who was remembered, if under the same key: slots of two
+    /// keys have nothing to do with each other. `may_have_flows` says of a backend index whether it
+    /// is to be named. `None`: no slot has anybody.
     pub fn after(
         before: Option<&Self>,
         old: &Maglev,
@@ -42,8 +43,10 @@ impl PreviousOwners {
         hasher: FlowHasher,
         may_have_flows: impl Fn(u32) -> bool,
     ) -> Option<Self> {
-        let before =
-            before.map(|before| &*before.slots).filter(|slots| slots.len() == old.slots().len());
+        // Owners that were noted under another key or size lie in other slots.
+        let before = before
+            .filter(|before| before.hasher == hasher && before.slots.len() == old.slots().len())
+            .map(|before| &*before.slots);
         let named = |slot: u32| {
             let (was, is) = (old.get(slot)?, new.get(slot));
             let previous = match is == Some(was) {
@@ -180,6 +183,15 @@ mod tests {
         let after = PreviousOwners::after(Some(&owners), &new, &new, hasher(), without);
         assert_eq!(slots(after.as_ref()), slots(owners.retain(without).as_ref()));
         assert!(owners.retain(|_| false).is_none());
+    }
+
+    #[test]
+    fn owners_by_another_key_are_not_looked_for_by_the_new_one() {
+        let (old, new) = (table(&[1, 2, 3]), table(&[1, 3]));
+        let before = PreviousOwners::all_of(&table(&[2]), FlowHasher::new([8; 16]), |_| true);
+        let after = PreviousOwners::after(before.as_ref(), &old, &new, hasher(), |_| true);
+        let alone = PreviousOwners::after(None, &old, &new, hasher(), |_| true);
+        assert_eq!(slots(after.as_ref()), slots(alone.as_ref()));
     }
 
     #[test]

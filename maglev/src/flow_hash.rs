@@ -75,6 +75,15 @@ impl FlowHasher {
     }
 }
 
+/// Of one secret. Takes as long as it takes, so it is for keys that no stranger chooses.
+impl PartialEq for FlowHasher {
+    fn eq(&self, other: &FlowHasher) -> bool {
+        self.start == other.start
+    }
+}
+
+impl Eq for FlowHasher {}
+
 impl fmt::Debug for FlowHasher {
     /// Without the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +92,7 @@ impl fmt::Debug for FlowHasher {
 }
 
 /// The four words of section 2.1.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct State {
     v0: u64,
     v1: u64,
