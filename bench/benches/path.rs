@@ -103,7 +103,7 @@ fn select_burst(
     let mut last = Selection::Backend(0);
     for ((parsed, hash), probe) in parsed.iter().zip(hashes).zip(probes) {
         if let Class::Vip(vip) = classify(parsed, tables) {
-            last = selector.select(parsed, vip, hash, probe, tally);
+            last = selector.select(parsed, vip, hash, probe, || None, tally);
         }
     }
     last

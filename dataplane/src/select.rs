@@ -16,6 +16,7 @@ use maglev::FlowHasher;
 
 use crate::counters::WorkerCounters;
 use crate::parse::Parsed;
+use crate::prefetch;
 use crate::tables::{Affinity, BackendState, Pool, Tables, Vip};
 use crate::verdict::DropReason;
 use crate::vip::address_bits;
@@ -79,7 +80,8 @@ pub struct Selector<'a> {
 }
 
 impl Selector<'_> {
-    /// Chooses the backend for one packet of the VIP at `vip_index`.
+    /// Chooses the backend for one packet of the VIP at `vip_index`. `asked` says the
+    /// packet's [`table_hash`], where it is known.
     #[inline(always)]
     pub fn select(
         &mut self,
@@ -87,6 +89,7 @@ impl Selector<'_> {
         vip_index: u32,
         flow_hash: u64,
         probe: Probe,
+        asked: impl FnOnce() -> Option<u64>,
         tally: &mut Tally,
     ) -> Selection {
         // What nearly all packets are: of a flow that goes on, at a backend that is there.
@@ -104,7 +107,7 @@ impl Selector<'_> {
             steady.count(packet, self.now_ms);
             return Selection::Backend(pin.backend);
         }
-        self.select_any(parsed, vip_index, flow_hash, probe, tally)
+        self.select_any(parsed, vip_index, flow_hash, probe, asked(), tally)
     }
 
     /// As [`Selector::select`], for any packet.
@@ -115,6 +118,7 @@ impl Selector<'_> {
         vip_index: u32,
         flow_hash: u64,
         probe: Probe,
+        asked: Option<u64>,
         tally: &mut Tally,
     ) -> Selection {
         let Some(vip) = self.tables.vip(vip_index) else {
@@ -172,7 +176,11 @@ impl Selector<'_> {
                 if is_own_source(parsed, self.tables) {
                     return Selection::Drop(DropReason::MartianSource);
                 }
-                let Some(pin) = choose(parsed, vip, vip_index, self.tables) else {
+                let pin = match (asked, self.tables.pool(vip.pool)) {
+                    (Some(hash), Some(pool)) => choose_by(hash, pool, vip_index, self.tables),
+                    _ => choose(parsed, vip, vip_index, self.tables),
+                };
+                let Some(pin) = pin else {
                     return Selection::Drop(DropReason::NoBackend);
                 };
                 self.remember(parsed, packet, pin, flow_hash, tally);
@@ -336,9 +344,28 @@ fn reconsider(
 #[inline]
 fn choose(parsed: &Parsed, vip: &Vip, vip_index: u32, tables: &Tables) -> Option<Pin> {
     let pool = tables.pool(vip.pool)?;
-    let backend = pool.selector.pick(table_hash(pool, vip.affinity, parsed))?;
+    choose_by(table_hash(pool, vip.affinity, parsed), pool, vip_index, tables)
+}
+
+/// As [`choose`], for a packet whose [`table_hash`] is known.
+#[inline]
+fn choose_by(hash: u64, pool: &Pool, vip_index: u32, tables: &Tables) -> Option<Pin> {
+    let backend = pool.selector.pick(hash)?;
     let record = tables.backend(backend)?;
     Some(Pin { backend, generation: record.generation, vip: vip_index })
+}
+
+/// The [`table_hash`] of a packet that will most probably need one, and a start on loading the
+/// table's answer.
+#[inline(never)]
+pub(crate) fn ask_ahead(parsed: &Parsed, vip_index: u32, tables: &Tables) -> u64 {
+    let Some(vip) = tables.vip(vip_index) else { return 0 };
+    let Some(pool) = tables.pool(vip.pool) else { return 0 };
+    let hash = table_hash(pool, vip.affinity, parsed);
+    if let maglev::Selector::Maglev(table) = &pool.selector {
+        prefetch::read(table.slots().as_ptr().wrapping_add(table.slot_of(hash) as usize));
+    }
+    hash
 }
 
 /// A choice for a packet whose ports are not known: by the hash of what is, for a VIP of its
@@ -367,7 +394,10 @@ pub(crate) fn keyed_hash(hasher: &FlowHasher, affinity: Affinity, parsed: &Parse
         };
     }
     let (bytes, length) = parsed.key.canonical_bytes();
-    hasher.hash(bytes.get(..length).unwrap_or(&bytes))
+    match bytes.first_chunk() {
+        Some(bytes) if length == FlowHasher::V4_KEY => hasher.hash_v4(bytes),
+        _ => hasher.hash_v6(&bytes),
+    }
 }
 
 /// How long an entry may be idle: as its VIP says, or said while it was there; a second where

@@ -36,7 +36,7 @@ impl Selector<'_> {
             Some((vip, backend))
         });
         let Some((vip, (backend, generation))) = steered else {
-            return self.select(parsed, vip_index, flow_hash, probe, tally);
+            return self.select(parsed, vip_index, flow_hash, probe, || None, tally);
         };
         let pin = Pin { backend, generation, vip: vip_index };
         let packet = Packet { segment: parsed.segment, length: parsed.ip_length };

@@ -25,6 +25,8 @@ pub(super) struct Work {
     pub(super) class: Class,
     pub(super) flow_hash: u64,
     pub(super) probe: Probe,
+    /// What the pool's table is asked with; only where the probe found nothing.
+    pub(super) table_hash: u64,
     pub(super) selection: Selection,
     /// Which packet of the burst it was.
     pub(super) place: u8,
@@ -34,7 +36,8 @@ impl Work {
     /// A packet of a VIP's flow whose backend is known.
     pub(super) fn of(parsed: Parsed, vip: u32, flow_hash: u64, backend: u32) -> Self {
         let (class, selection) = (Class::Vip(vip), Selection::Backend(backend));
-        Self { parsed, class, flow_hash, probe: Probe::NONE, selection, place: 0 }
+        let probe = Probe::NONE;
+        Self { parsed, class, flow_hash, probe, table_hash: 0, selection, place: 0 }
     }
 }
 
@@ -62,7 +65,7 @@ impl<P: Port> Core<P> {
         self.counters.received_packets.add(burst.len() as u64);
         self.counters.received_bytes.add(bytes);
         classify_burst(&mut self.work, tables, &self.counters);
-        probe_burst(&mut self.work, &self.conntrack);
+        probe_burst(&mut self.work, &self.conntrack, tables);
         let selector =
             Selector { tables, conntrack: &mut self.conntrack, counters: &self.counters, now_ms };
         let tally = match tables.steered {

@@ -199,7 +199,7 @@ impl<P: Port> Core<P> {
         let selection = if opens {
             let probe = selector.conntrack.probe(flow_hash);
             let mut tally = Tally::default();
-            let selection = selector.select(parsed, vip, flow_hash, probe, &mut tally);
+            let selection = selector.select(parsed, vip, flow_hash, probe, || None, &mut tally);
             tally.add_to(&self.counters);
             selection
         } else {

@@ -1,8 +1,6 @@
 //! The last stage of nearly all packets: their backend is known and can be reached, and all they
 //! need is its header.
 
-use std::net::IpAddr;
-
 use arrayvec::ArrayVec;
 use conntrack::Segment;
 
@@ -35,9 +33,7 @@ impl<P: Port> Core<P> {
                 && let Some(queue) = transmit.get_mut(usize::from(backend.port))
                 && !queue.is_full()
                 && !(tables.clamps && work.parsed.segment == Segment::Syn)
-                && rewrite(&mut packet, work, backend, outer, || {
-                    second(tables, vip, index, &work.parsed).map(|(_, address)| address)
-                })
+                && rewrite(&mut packet, work, (vip, index), backend, tables, outer)
             {
                 let _ = queue.try_push(packet);
                 traffic.count(vip, index, work.parsed.ip_length);
@@ -89,9 +85,10 @@ impl<P: Port> Core<P> {
 fn rewrite<B: Buffer>(
     packet: &mut B,
     work: &Work,
+    (vip, index): (u32, u32),
     backend: &Backend,
+    tables: &Tables,
     outer: &mut OuterHeaders,
-    name: impl FnOnce() -> Option<IpAddr>,
 ) -> bool {
     let Work { parsed, flow_hash, .. } = work;
     if parsed.ip_length > backend.inner_mtu {
@@ -99,6 +96,21 @@ fn rewrite<B: Buffer>(
     }
     match forward::is_plain(parsed, backend) {
         true => forward::plain(packet, parsed, backend, *flow_hash, outer).is_ok(),
-        false => forward::rewrite_naming(packet, parsed, backend, *flow_hash, outer, name).is_ok(),
+        false => rewrite_other(packet, work, (vip, index), backend, tables, outer),
     }
+}
+
+/// As [`rewrite`], what is not plain: out of the way of what is.
+#[inline(never)]
+fn rewrite_other<B: Buffer>(
+    packet: &mut B,
+    work: &Work,
+    (vip, index): (u32, u32),
+    backend: &Backend,
+    tables: &Tables,
+    outer: &mut OuterHeaders,
+) -> bool {
+    let Work { parsed, flow_hash, .. } = work;
+    let second = || second(tables, vip, index, parsed).map(|(_, address)| address);
+    forward::rewrite_naming(packet, parsed, backend, *flow_hash, outer, second).is_ok()
 }

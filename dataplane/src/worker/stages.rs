@@ -12,7 +12,7 @@ use crate::classify::{Class, classify};
 use crate::counters::WorkerCounters;
 use crate::parse::{Parsed, Station, parse_any, parse_common};
 use crate::port::BURST;
-use crate::select::{Selection, Selector, Tally};
+use crate::select::{Selection, Selector, Tally, ask_ahead};
 use crate::tables::{PortTable, Tables};
 use crate::verdict::DropReason;
 
@@ -52,13 +52,17 @@ pub(super) fn classify_burst(work: &mut [Work], tables: &Tables, counters: &Work
     }
 }
 
-/// Finds each flow's slot; starts loading its entry.
+/// Finds each flow's slot; starts loading its entry, or, for a flow that has none, what its entry
+/// will be made of.
 #[inline(never)]
-pub(super) fn probe_burst(work: &mut [Work], conntrack: &Table) {
+pub(super) fn probe_burst(work: &mut [Work], conntrack: &Table, tables: &Tables) {
     for work in work {
         work.probe = conntrack.probe(work.flow_hash);
         if work.probe == Probe::NONE {
             conntrack.prefetch_insert(work.flow_hash);
+            if let Class::Vip(vip) = work.class {
+                work.table_hash = ask_ahead(&work.parsed, vip, tables);
+            }
         } else {
             conntrack.prefetch_entry(work.probe);
         }
@@ -71,8 +75,9 @@ pub(super) fn select_burst(work: &mut [Work], mut selector: Selector<'_>) -> Tal
     let mut tally = Tally::default();
     for work in work {
         if let Class::Vip(vip) = work.class {
-            work.selection =
-                selector.select(&work.parsed, vip, work.flow_hash, work.probe, &mut tally);
+            let Work { parsed, flow_hash, probe, table_hash, .. } = work;
+            let asked = || (*probe == Probe::NONE).then_some(*table_hash);
+            work.selection = selector.select(parsed, vip, *flow_hash, *probe, asked, &mut tally);
         }
     }
     tally
@@ -103,7 +108,8 @@ fn enter(work: &mut ArrayVec<Work, BURST>, hasher: &KeyHasher, conntrack: &Table
     conntrack.prefetch_tags(flow_hash);
     let (class, selection) = (Class::Arp, Selection::Drop(DropReason::NoVip));
     let (probe, place) = (Probe::NONE, work.len() as u8);
-    let _ = work.try_push(Work { parsed, class, flow_hash, probe, selection, place });
+    let _ =
+        work.try_push(Work { parsed, class, flow_hash, probe, table_hash: 0, selection, place });
 }
 
 #[cold]
