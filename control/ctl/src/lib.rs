@@ -21,6 +21,7 @@
 mod commands;
 mod configuration;
 mod failure;
+mod mss;
 mod output;
 mod secret;
 mod session;

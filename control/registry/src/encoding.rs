@@ -72,7 +72,8 @@ mod tests {
     use super::*;
 
     const VIP: &str = r#"{"pool_id":"web","address":"203.0.113.1/32","first_port":80,
-        "last_port":80,"protocol":"tcp","affinity":"source","colour":{"hue":[1,2]},"idle":{"syn_received":30,
+        "last_port":80,"protocol":"tcp","affinity":"source","mss_clamp":{"to":1400},
+        "colour":{"hue":[1,2]},"idle":{"syn_received":30,
         "established":300,"fin_wait":60,"time_wait":60,"udp":60,"sctp":18446744073709551615}}"#;
     const KEY: &str = "vip/203.0.113.1/32/80-80/tcp";
 

@@ -190,6 +190,9 @@ pub struct VipBinding {
     /// What a client is known by.
     #[serde(default)]
     pub affinity: Affinity,
+    /// The largest MSS that a client's SYN may name.
+    #[serde(default)]
+    pub mss_clamp: MssClamp,
     /// See [`Unknown`].
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -224,6 +227,19 @@ pub enum Affinity {
     Source,
     /// The server id in a QUIC connection id.
     Quic,
+}
+
+/// The largest MSS that a client's SYN may name on its way to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MssClamp {
+    /// Any.
+    #[default]
+    Off,
+    /// What fits one packet to the backend.
+    Auto,
+    /// So many bytes.
+    To(u16),
 }
 
 /// Where a backend is in its life.

@@ -1,6 +1,7 @@
 //! One VIP of a snapshot.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use conntrack::{State, Timeouts};
 use dataplane::tables::{Affinity, MssClamp};
@@ -9,6 +10,9 @@ use proto::v1;
 
 use super::{Reason, Refusal, refuse, seconds, shown};
 use crate::snapshot::VipBinding;
+
+/// Segment sizes that a VIP of a file may be clamped to, too.
+const MSS: RangeInclusive<u16> = 88..=9_176;
 
 /// Checks a VIP and its idle times.
 pub(super) fn binding(vip: &v1::Vip) -> Result<VipBinding, Refusal> {
@@ -28,7 +32,8 @@ pub(super) fn binding(vip: &v1::Vip) -> Result<VipBinding, Refusal> {
         let field = format!("vip {}: {field}", shown(&vip.address));
         timeouts = timeouts.with(state, seconds(&field, given, default)? * 1000);
     }
-    Ok(VipBinding { matches, timeouts, affinity: affinity(vip)?, mss_clamp: MssClamp::Off })
+    let (affinity, mss_clamp) = (affinity(vip)?, mss_clamp(vip)?);
+    Ok(VipBinding { matches, timeouts, affinity, mss_clamp })
 }
 
 fn affinity(vip: &v1::Vip) -> Result<Affinity, Refusal> {
@@ -40,6 +45,22 @@ fn affinity(vip: &v1::Vip) -> Result<Affinity, Refusal> {
             let (vip, found) = (shown(&vip.address), vip.affinity);
             Err(refuse(Reason::Vip, format!("vip {vip}: affinity {found} is unknown here")))
         }
+    }
+}
+
+fn mss_clamp(vip: &v1::Vip) -> Result<MssClamp, Refusal> {
+    match (vip.mss_clamp, vip.mss_clamp_auto) {
+        (0, false) => Ok(MssClamp::Off),
+        (0, true) => Ok(MssClamp::Auto),
+        (bytes, auto) => match u16::try_from(bytes) {
+            Ok(bytes) if !auto && MSS.contains(&bytes) => Ok(MssClamp::To(bytes)),
+            _ => {
+                let (vip, least, most) = (shown(&vip.address), MSS.start(), MSS.end());
+                let expected =
+                    format!("(expected {least} to {most}, or 0, or mss_clamp_auto alone)");
+                Err(refuse(Reason::Vip, format!("vip {vip}: mss_clamp {bytes} {expected}")))
+            }
+        },
     }
 }
 

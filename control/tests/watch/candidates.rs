@@ -2,7 +2,7 @@
 
 use control::intake::{Reason, candidate};
 use control::snapshot::Scheduler;
-use dataplane::tables::{Affinity, BackendState, Forwarding, PortTable};
+use dataplane::tables::{Affinity, BackendState, Forwarding, MssClamp, PortTable};
 use maglev::Scheduler as _;
 use proto::v1;
 
@@ -193,12 +193,14 @@ fn what_steers_flows_is_taken_over_and_what_cannot_be_is_refused() {
     settings(&mut message).second_chance = true;
     settings(&mut message).quic = vec![quic.clone()];
     message.vips[0].affinity = v1::Affinity::Source.into();
+    message.vips[0].mss_clamp = 1400;
     message.backends[0].quic_server_ids = vec![vec![1, 2]];
     let taken = candidate(&message, &[]).expect("a candidate").snapshot;
     assert_eq!(taken.settings.forwarding, Forwarding::GueWithHeader);
     assert!(taken.settings.second_chance);
     assert_eq!(taken.settings.quic[0].key, Some([5; 16]));
     assert_eq!(taken.vips[0].affinity, Affinity::Source);
+    assert_eq!(taken.vips[0].mss_clamp, MssClamp::To(1400));
     assert_eq!(taken.backends[0].quic_server_ids.len(), 1);
 
     let refused = |change: &dyn Fn(&mut v1::PoolSnapshot)| {
@@ -223,4 +225,12 @@ fn what_steers_flows_is_taken_over_and_what_cannot_be_is_refused() {
     let id = |wrong: &mut v1::PoolSnapshot| wrong.backends[0].quic_server_ids = vec![vec![1; 16]];
     assert_eq!(refused(&id), Reason::Backend);
     assert_eq!(refused(&|wrong| wrong.vips[0].affinity = 99), Reason::Vip);
+    for bytes in [87, 9_177, u32::MAX] {
+        assert_eq!(refused(&|wrong| wrong.vips[0].mss_clamp = bytes), Reason::Vip);
+    }
+    assert_eq!(refused(&|wrong| wrong.vips[0].mss_clamp_auto = true), Reason::Vip, "and a size");
+    message.vips[0].mss_clamp = 0;
+    message.vips[0].mss_clamp_auto = true;
+    let taken = candidate(&message, &[]).expect("a candidate").snapshot;
+    assert_eq!(taken.vips[0].mss_clamp, MssClamp::Auto);
 }

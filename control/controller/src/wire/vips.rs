@@ -1,17 +1,20 @@
 //! VIPs: what clients dial.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use proto::v1::{Affinity, Protocol, Vip};
 use registry::VipKey;
-use registry::rows::{self, IdleSeconds, Unknown, VipBinding};
+use registry::rows::{self, IdleSeconds, MssClamp, Unknown, VipBinding};
 use tonic::Status;
 
 use crate::office::invalid;
 
 /// An idle time of more than a day is a mistyped unit.
 const MAX_IDLE: u32 = 86_400;
+/// Bytes of a segment that a SYN may be clamped to, as nodes hold them.
+const MSS: RangeInclusive<u16> = 88..=9_176;
 
 /// What a VIP is found under.
 ///
@@ -59,6 +62,7 @@ pub(crate) fn vip_row(pool: &str, vip: &Vip) -> Result<VipBinding, Status> {
         protocol,
         idle,
         affinity,
+        mss_clamp: mss_clamp(vip)?,
         unknown: Unknown::default(),
     })
 }
@@ -86,6 +90,11 @@ pub(crate) fn proto_vip(row: &VipBinding) -> Vip {
             rows::Affinity::Source => Affinity::Source.into(),
             rows::Affinity::Quic => Affinity::Quic.into(),
         },
+        mss_clamp: match row.mss_clamp {
+            MssClamp::To(bytes) => bytes.into(),
+            MssClamp::Off | MssClamp::Auto => 0,
+        },
+        mss_clamp_auto: row.mss_clamp == MssClamp::Auto,
     }
 }
 
@@ -140,6 +149,22 @@ fn ports(first: u32, last: u32) -> Result<(u16, u16), Status> {
         (first, 0) => Ok((first, first)),
         (first, last) if first <= last => Ok((first, last)),
         _ => Err(invalid("vip.last_port", format!("{last} is below vip.first_port, {first}"))),
+    }
+}
+
+fn mss_clamp(vip: &Vip) -> Result<MssClamp, Status> {
+    const FIELD: &str = "vip.mss_clamp";
+    match (vip.mss_clamp, vip.mss_clamp_auto) {
+        (0, false) => Ok(MssClamp::Off),
+        (0, true) => Ok(MssClamp::Auto),
+        (_, true) => Err(invalid("vip.mss_clamp_auto", "is there with vip.mss_clamp")),
+        (bytes, false) => match u16::try_from(bytes) {
+            Ok(bytes) if MSS.contains(&bytes) => Ok(MssClamp::To(bytes)),
+            _ => {
+                let (least, most) = (MSS.start(), MSS.end());
+                Err(invalid(FIELD, format!("{bytes} is not from {least} to {most}, nor 0")))
+            }
+        },
     }
 }
 

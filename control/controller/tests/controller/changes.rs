@@ -10,7 +10,7 @@ use proto::v1::{
 };
 use tonic::Code;
 
-use crate::common::{Lab, binding, create, eventually, everything, registration, soon, vip};
+use crate::common::{Lab, binding, create, eventually, everything, registration, soon, until, vip};
 
 #[tokio::test]
 async fn a_pool_has_the_defaults_and_no_visible_secret() {
@@ -316,15 +316,21 @@ async fn what_steers_flows_is_kept_and_told_to_nodes_and_keys_to_them_alone() {
     let taken = lab.client.register_backend(other).await.unwrap_err();
     assert_eq!(taken.code(), Code::AlreadyExists, "{taken}");
     let affinity = Affinity::Source.into();
-    let vip = Vip { affinity, ..vip("203.0.113.1", 80, 80) };
-    lab.client.bind_vip_to_pool(binding("web", vip.clone())).await.unwrap();
+    let clamped = Vip { affinity, mss_clamp: 1400, ..vip("203.0.113.1", 80, 80) };
+    let fitting = Vip { mss_clamp_auto: true, ..vip("203.0.113.2", 80, 80) };
+    for vip in [clamped, fitting] {
+        lab.client.bind_vip_to_pool(binding("web", vip)).await.unwrap();
+    }
 
-    let told = lab.initial(everything()).await;
-    let told = told.iter().rfind(|snapshot| snapshot.pool_id == "web").unwrap();
+    // Snapshots follow changes; they are no part of the answer to them.
+    let mut stream = lab.watch(everything()).await;
+    let told = until(&mut stream, |told| told.vips.len() == 2).await;
     let of_node = told.settings.clone().unwrap();
     assert!(of_node.gue_variant_0 && of_node.second_chance);
     assert_eq!(of_node.quic, [QuicConfiguration { encrypted: true, ..quic }]);
     assert_eq!(told.vips[0].affinity, affinity);
+    let clamps = told.vips.iter().map(|vip| (vip.mss_clamp, vip.mss_clamp_auto));
+    assert_eq!(clamps.collect::<Vec<_>>(), [(1400, false), (0, true)]);
     assert_eq!(told.backends[0].quic_server_ids, [vec![7]]);
 
     // An empty list in a replacement takes them away, an empty list of ids those.

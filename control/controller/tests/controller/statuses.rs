@@ -144,6 +144,12 @@ async fn invalid_argument_names_the_field() {
         ("vip.first_port", vip("203.0.113.1", 65_536, 65_536)),
         ("vip.last_port", vip("203.0.113.1", 81, 80)),
         ("vip.protocol", Vip { protocol: 0, ..vip("203.0.113.1", 80, 80) }),
+        ("vip.mss_clamp", Vip { mss_clamp: 87, ..vip("203.0.113.1", 80, 80) }),
+        ("vip.mss_clamp", Vip { mss_clamp: 65_536 + 1400, ..vip("203.0.113.1", 80, 80) }),
+        (
+            "vip.mss_clamp_auto",
+            Vip { mss_clamp: 1400, mss_clamp_auto: true, ..vip("203.0.113.1", 80, 80) },
+        ),
         ("vip.udp_idle_seconds", Vip { udp_idle_seconds: 86_401, ..vip("203.0.113.1", 80, 80) }),
     ];
     for (field, vip) in vips {

@@ -151,10 +151,11 @@ async fn apply(step: &Step, now: bool, context: &mut Context<'_, '_>) -> Result<
         }
         Step::Drain { backend } => drain(context, backend, false).await?,
         Step::UndoDrain { backend } => drain(context, backend, true).await?,
-        Step::Bind { vip, pool, idle, affinity, from } => {
+        Step::Bind { vip, pool, idle, affinity, mss_clamp, from } => {
             let mut message = vip.to_message();
             idle.lay_over(&mut message);
             message.set_affinity(*affinity);
+            mss_clamp.lay_over(&mut message);
             // In one step: a VIP that moves is some pool's all the time.
             let from_pool = from.clone().filter(|from| from != pool);
             let request = BindVipReq { pool_id: pool.clone(), vip: Some(message), from_pool };

@@ -5,6 +5,7 @@ use proto::v1::{Affinity, BindVipReq, BoundVip, ListViPsReq, ListViPsResp, Unbin
 
 use super::Context;
 use crate::failure::Failure;
+use crate::mss::MssClamp;
 use crate::output::{Rows, cell};
 use crate::vip::{VipName, describe};
 use crate::words;
@@ -32,6 +33,10 @@ pub(super) enum Command {
         /// What a client is known by: flow (the 5-tuple), source or quic [default: flow].
         #[arg(long, value_parser = |text: &str| words::value(words::AFFINITIES, text))]
         affinity: Option<Affinity>,
+        /// The largest MSS that a client's SYN may name: off, auto (what fits one packet to the
+        /// backend), or 88 to 9176 bytes [default: off].
+        #[arg(long, value_name = "BYTES")]
+        mss_clamp: Option<MssClamp>,
     },
     /// Let nobody serve a VIP any more: its flows end.
     Unbind {
@@ -63,9 +68,10 @@ pub(super) struct Idle {
 pub(super) async fn run(command: &Command, context: &mut Context<'_, '_>) -> Result<(), Failure> {
     match command {
         Command::List { pool } => list(pool.clone().unwrap_or_default(), context).await,
-        Command::Bind { pool, vip, from, idle, affinity } => {
+        Command::Bind { pool, vip, from, idle, affinity, mss_clamp } => {
             let mut message = vip.to_message();
             message.set_affinity(affinity.unwrap_or_default());
+            mss_clamp.unwrap_or_default().lay_over(&mut message);
             message.syn_received_seconds = idle.syn_received_seconds;
             message.established_seconds = idle.established_seconds;
             message.fin_wait_seconds = idle.fin_wait_seconds;
@@ -117,6 +123,7 @@ fn table(vips: &[BoundVip]) -> Rows {
         "TIME-WAIT",
         "UDP",
         "AFFINITY",
+        "MSS",
     ]);
     for bound in vips {
         let vip = bound.vip.clone().unwrap_or_default();
@@ -130,6 +137,7 @@ fn table(vips: &[BoundVip]) -> Rows {
             seconds(vip.time_wait_seconds),
             seconds(vip.udp_idle_seconds),
             cell(words::word(words::AFFINITIES, vip.affinity())),
+            cell(MssClamp::from_message(&vip)),
         ]);
     }
     rows

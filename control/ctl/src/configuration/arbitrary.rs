@@ -10,13 +10,14 @@ use proptest::prelude::*;
 use proto::v1::{Affinity, Forwarding, PoolSettings, ProbeSettings, QuicConfiguration};
 
 use super::{Backend, Configuration, Idle, Pool, Service, Vip, fill_in};
+use crate::mss::MssClamp;
 use crate::secret::Secret;
 use crate::vip::{Ports, Transport, VipName};
 
 /// Backends are in the pool of their id's first part: none moves.
 pub(super) fn configuration() -> impl Strategy<Value = Configuration> {
     let pools = (option::of(pool("a")), option::of(pool("b")), option::of(pool("c")));
-    let vips = vec((name(), 0usize..3, (idle(), any::<bool>())), 0..5);
+    let vips = vec((name(), 0usize..3, (idle(), any::<bool>(), mss_clamp())), 0..5);
     (pools, vips).prop_map(|((a, b, c), vips)| {
         let pools: BTreeMap<String, Pool> = [("a", a), ("b", b), ("c", c)]
             .into_iter()
@@ -26,13 +27,18 @@ pub(super) fn configuration() -> impl Strategy<Value = Configuration> {
         let vips = vips
             .into_iter()
             .filter(|_| !ids.is_empty())
-            .map(|(name, at, (idle, by_source))| {
+            .map(|(name, at, (idle, by_source, mss_clamp))| {
                 let affinity = if by_source { Affinity::Source } else { Affinity::Flow };
-                (name, Vip { pool: ids[at % ids.len()].clone(), idle, affinity })
+                let pool = ids[at % ids.len()].clone();
+                (name, Vip { pool, idle, affinity, mss_clamp })
             })
             .collect();
         Configuration { pools, vips }
     })
+}
+
+fn mss_clamp() -> impl Strategy<Value = MssClamp> {
+    prop_oneof![Just(MssClamp::Off), Just(MssClamp::Auto), (88u16..=9_176).prop_map(MssClamp::To),]
 }
 
 fn pool(id: &'static str) -> impl Strategy<Value = Pool> {

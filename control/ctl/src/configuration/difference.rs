@@ -10,6 +10,7 @@ use std::fmt;
 use proto::v1::{Affinity, PoolSettings, ProbeSettings, QuicConfiguration};
 
 use super::{Backend, Configuration, Idle, Pool, Service};
+use crate::mss::MssClamp;
 use crate::secret::Secret;
 use crate::vip::VipName;
 use crate::words::{FORWARDINGS, PROBES, SCHEDULERS, word};
@@ -51,6 +52,7 @@ pub(crate) enum Step {
         pool: String,
         idle: Idle,
         affinity: Affinity,
+        mss_clamp: MssClamp,
         from: Option<String>,
     },
     Unbind {
@@ -188,6 +190,7 @@ pub(crate) fn steps(
         pool: want.pool.clone(),
         idle: want.idle,
         affinity: want.affinity,
+        mss_clamp: want.mss_clamp,
         from: current.vips.get(vip).map(|now| now.pool.clone()),
     }));
     steps.extend(last.into_iter().map(|vip| Step::Unbind { vip }));

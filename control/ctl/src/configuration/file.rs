@@ -10,9 +10,10 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 
 use super::table::{
-    BackendTable, FileTable, PoolTable, PortValue, ProbeTable, QuicTable, VipTable,
+    BackendTable, FileTable, MssValue, PoolTable, PortValue, ProbeTable, QuicTable, VipTable,
 };
 use super::{Backend, Configuration, Idle, Pool, Service, Vip, fill_in};
+use crate::mss::MssClamp;
 use crate::secret::{Secret, unhex};
 use crate::vip::{Ports, Transport, VipName, parse_address};
 use crate::words::{self, AFFINITIES, FORWARDINGS, PROBES, SCHEDULERS, Words};
@@ -355,8 +356,22 @@ impl Reader<'_> {
         if affinity == Some(Affinity::Quic) && protocol != Some(Transport::Udp) {
             self.problem(table.protocol.span(), "affinity = \"quic\" is for protocol = \"udp\"");
         }
+        let mss_clamp = match table.mss_clamp.as_ref() {
+            Some(value) => {
+                let text = match value.get_ref() {
+                    MssValue::Number(bytes) => bytes.to_string(),
+                    MssValue::Text(text) => text.clone(),
+                };
+                let parsed = text.parse::<MssClamp>();
+                parsed
+                    .map_err(|what| self.problem(value.span(), &format!("mss_clamp: {what}")))
+                    .ok()
+            }
+            None => Some(MssClamp::Off),
+        };
         let name = VipName { address: address?, ports: ports.ok()?, protocol: protocol? };
-        Some((name, Vip { pool: table.pool.get_ref().clone(), idle, affinity: affinity? }))
+        let pool = table.pool.get_ref().clone();
+        Some((name, Vip { pool, idle, affinity: affinity?, mss_clamp: mss_clamp? }))
     }
 }
 

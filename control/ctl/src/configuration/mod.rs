@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use proto::v1;
 use proto::v1::{Affinity, BackendState, Forwarding, PoolSettings, ProbeKind, Scheduler};
 
+use crate::mss::MssClamp;
 use crate::secret::Secret;
 use crate::vip::VipName;
 
@@ -75,6 +76,7 @@ pub(crate) struct Vip {
     pub(crate) pool: String,
     pub(crate) idle: Idle,
     pub(crate) affinity: Affinity,
+    pub(crate) mss_clamp: MssClamp,
 }
 
 /// Idle times of a VIP's flows, in seconds.
@@ -115,7 +117,7 @@ impl Configuration {
                     given => given,
                 };
                 let (pool, idle) = (pool.pool_id.clone(), Idle::from_message(vip));
-                let vip = Vip { pool, idle, affinity };
+                let vip = Vip { pool, idle, affinity, mss_clamp: MssClamp::from_message(vip) };
                 configuration.vips.insert(name, vip);
             }
             let pool_id = pool.pool_id.clone();

@@ -95,6 +95,15 @@ pub(super) struct VipTable {
     pub(super) time_wait_seconds: Option<Spanned<u32>>,
     pub(super) udp_idle_seconds: Option<Spanned<u32>>,
     pub(super) affinity: Option<Spanned<String>>,
+    pub(super) mss_clamp: Option<Spanned<MssValue>>,
+}
+
+/// `1400` or `"auto"`.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected a segment size in bytes, or \"auto\"")]
+pub(super) enum MssValue {
+    Number(u32),
+    Text(String),
 }
 
 /// `80`, `"8000-8099"` or `"any"`.

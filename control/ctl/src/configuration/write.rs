@@ -3,9 +3,10 @@
 use toml::Spanned;
 
 use super::table::{
-    BackendTable, FileTable, PoolTable, PortValue, ProbeTable, QuicTable, VipTable,
+    BackendTable, FileTable, MssValue, PoolTable, PortValue, ProbeTable, QuicTable, VipTable,
 };
 use super::{Backend, Configuration, Pool, Service, Vip};
+use crate::mss::MssClamp;
 use crate::secret::hex;
 use crate::vip::{Ports, VipName, address_text};
 use crate::words::{AFFINITIES, FORWARDINGS, PROBES, SCHEDULERS, word};
@@ -116,6 +117,11 @@ fn vip(name: VipName, vip: &Vip) -> VipTable {
         udp_idle_seconds: some(vip.idle.udp),
         affinity: (vip.affinity != Affinity::Flow)
             .then(|| new(word(AFFINITIES, vip.affinity).to_owned())),
+        mss_clamp: match vip.mss_clamp {
+            MssClamp::Off => None,
+            MssClamp::Auto => some(MssValue::Text(vip.mss_clamp.to_string())),
+            MssClamp::To(bytes) => some(MssValue::Number(bytes.into())),
+        },
     }
 }
 

@@ -54,6 +54,7 @@ async fn a_vip_is_bound_listed_and_unbound() {
     assert_eq!(bound, "203.0.113.1:80/tcp is served by pool web\n");
     bench.ok("vip bind web 203.0.113.1:80/tcp --established-seconds 900").await;
     bench.ok("vip bind dns 203.0.113.0/28:any/udp").await;
+    bench.ok("vip bind dns [2001:db8::1]:53/tcp --mss-clamp 1400").await;
     let message = bench.fails("vip bind dns 203.0.113.1:80/tcp").await;
     assert!(message.contains("bound to pool \"web\""), "{message}");
 
@@ -70,7 +71,9 @@ async fn a_vip_is_bound_listed_and_unbound() {
     assert_eq!(vips["vips"][0]["vip"]["established_seconds"], 900);
     assert_eq!(vips["vips"][0]["vip"]["protocol"], "PROTOCOL_TCP");
     let table = bench.ok("vip list").await;
-    assert_eq!(table.lines().count(), 3, "{table}");
+    assert_eq!(table.lines().count(), 4, "{table}");
+    let clamped = |line: &&str| line.starts_with('[') && line.trim_end().ends_with(" 1400");
+    assert_eq!(table.lines().filter(clamped).count(), 1, "{table}");
     assert!(table.contains("203.0.113.0/28:any/udp  dns   30s"), "{table}");
 
     let message = bench.fails("pool delete web").await;

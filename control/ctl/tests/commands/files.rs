@@ -50,6 +50,7 @@ address = "203.0.113.1"
 port = 80
 protocol = "tcp"
 pool = "web"
+mss_clamp = "auto"
 
 [[vip]]
 address = "203.0.113.0/28"
@@ -58,6 +59,7 @@ protocol = "any"
 pool = "dns"
 udp_idle_seconds = 5
 affinity = "source"
+mss_clamp = 1400
 "#;
 
 /// How its second pool forwards.
@@ -105,7 +107,8 @@ async fn only_pruning_removes_and_it_removes_all() {
     bench.ok(&format!("import {file}")).await;
     let less = WHOLE.split("[[pool]]\nid = \"dns\"").next().unwrap();
     let less = format!(
-        "{less}[[vip]]\naddress = \"203.0.113.1\"\nport = 80\nprotocol = \"tcp\"\npool = \"web\"\n"
+        "{less}[[vip]]\naddress = \"203.0.113.1\"\nport = 80\nprotocol = \"tcp\"\npool = \"web\"\n\
+         mss_clamp = \"auto\"\n"
     );
     let less = write(&bench.path("less.toml"), &less);
     assert_eq!(bench.ok(&format!("import {less}")).await, "nothing to do\n");

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use registry::rows::{
-    Affinity, Backend, BackendState, Forwarding, HashSecret, IdleSeconds, Pool, PoolSettings,
-    ProbeKind, ProbeSettings, Protocol, QuicConfiguration, QuicKey, Scheduler, ServerId, Unknown,
-    VipBinding,
+    Affinity, Backend, BackendState, Forwarding, HashSecret, IdleSeconds, MssClamp, Pool,
+    PoolSettings, ProbeKind, ProbeSettings, Protocol, QuicConfiguration, QuicKey, Scheduler,
+    ServerId, Unknown, VipBinding,
 };
 use registry::{
     Campaign, Candidate, Election, EtcdSettings, EtcdStore, Fence, Key, Leadership, RedbSettings,
@@ -183,6 +183,7 @@ pub(crate) fn vip(address: &str) -> VipBinding {
             unknown: Unknown::default(),
         },
         affinity: Affinity::Source,
+        mss_clamp: MssClamp::To(1400),
         unknown: Unknown::default(),
     }
 }

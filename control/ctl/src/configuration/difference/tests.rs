@@ -35,12 +35,12 @@ fn apply(model: &mut Configuration, step: &Step) {
             one.service = Service::Unsaid;
         }
         Step::Drain { backend } => get(model, backend).service = Service::Drain,
-        Step::Bind { vip, pool, idle, affinity, from } => {
+        Step::Bind { vip, pool, idle, affinity, mss_clamp, from } => {
             assert!(model.pools.contains_key(pool), "a VIP's pool comes first");
             assert!(!model.vips.keys().any(|other| other.ties_with(*vip)), "overlaps");
-            let old = model
-                .vips
-                .insert(*vip, Vip { pool: pool.clone(), idle: *idle, affinity: *affinity });
+            let (pool, idle) = (pool.clone(), *idle);
+            let new = Vip { pool, idle, affinity: *affinity, mss_clamp: *mss_clamp };
+            let old = model.vips.insert(*vip, new);
             assert_eq!(old.map(|old| old.pool), *from);
         }
         Step::Unbind { vip } => assert!(model.vips.remove(vip).is_some()),
