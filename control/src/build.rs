@@ -216,14 +216,68 @@ fn previous(
 }
 
 /// Whose server ids are whose, in every state: which of them may have packets is asked with each
-/// packet. Where an id of a backend that left the file is another's now, it is that one's.
+/// packet. Where an id of a backend that was evicted, or left the file, is another's now, it is that
+/// one's. In order of the ids, so that an eviction alone changes nothing here.
 fn servers(snapshot: &PoolSnapshot, indices: &Indices<(String, String)>) -> Vec<(ServerId, u32)> {
-    let backends = snapshot.backends.iter().filter(|backend| !backend.quic_server_ids.is_empty());
-    backends
+    let mut servers: Vec<(ServerId, bool, u32)> = snapshot
+        .backends
+        .iter()
+        .filter(|backend| !backend.quic_server_ids.is_empty())
         .filter_map(|backend| {
             let index = indices.index(&(snapshot.pool_id.clone(), backend.id.clone()))?;
-            Some(backend.quic_server_ids.iter().map(move |id| (*id, index)))
+            let over = matches!(backend.state, BackendState::Evicted | BackendState::Gone);
+            Some(backend.quic_server_ids.iter().map(move |id| (*id, over, index)))
         })
         .flatten()
-        .collect()
+        .collect();
+    // Among equals the order of the snapshot stays.
+    servers.sort_by_key(|(id, over, _)| (*id, *over));
+    servers.dedup_by_key(|(id, ..)| *id);
+    servers.into_iter().map(|(id, _, index)| (id, index)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use dataplane::tables::Forwarding;
+
+    use super::*;
+
+    #[test]
+    fn a_server_id_is_not_an_evicted_backends_when_another_has_it_now() {
+        let id = |octet| ServerId::new(&[octet]).unwrap();
+        let backend = |name: &str, state, octet| BackendEntry {
+            id: name.to_owned(),
+            address: [192, 0, 2, 1].into(),
+            weight: 1,
+            state,
+            quic_server_ids: vec![id(octet)],
+        };
+        let mut snapshot = PoolSnapshot {
+            pool_id: "p".to_owned(),
+            version: 1,
+            settings: PoolSettings {
+                scheduler: Scheduler::Ring,
+                forwarding: Forwarding::Ipip,
+                second_chance: false,
+                hash_secret: [0; 16],
+                reselect: false,
+                quic: Vec::new(),
+            },
+            // In order of their names, as a controller tells them.
+            backends: vec![
+                backend("a", BackendState::Evicted, 7),
+                backend("b", BackendState::Active, 7),
+                backend("c", BackendState::Active, 3),
+            ],
+            vips: Vec::new(),
+        };
+        let mut indices = Indices::new(16);
+        let key = |name: &str| ("p".to_owned(), name.to_owned());
+        indices.retain_or_insert(["a", "b", "c"].map(key));
+        let index = |name| indices.index(&key(name)).unwrap();
+        let expected = vec![(id(3), index("c")), (id(7), index("b"))];
+        assert_eq!(servers(&snapshot, &indices), expected);
+        snapshot.backends[2].state = BackendState::Evicted;
+        assert_eq!(servers(&snapshot, &indices), expected, "still its own, until it is another's");
+    }
 }
