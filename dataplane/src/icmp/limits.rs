@@ -13,7 +13,7 @@ use conntrack::{FlowKey, KeyHasher};
 
 use crate::tables::IcmpOptions;
 
-/// Places for source prefixes; a power of two. 32 KiB a worker.
+/// Places for source prefixes; a power of two. 48 KiB a worker.
 const PLACES: usize = 4096;
 /// Bits of an IPv4 source that count.
 pub const PREFIX_V4: u32 = 24;
@@ -34,21 +34,23 @@ pub struct IcmpLimits {
 #[derive(Clone, Copy, Debug)]
 struct Tokens {
     left: u32,
+    /// Of the next token, in thousandths: what is asked for every millisecond would else never
+    /// earn it.
+    begun: u16,
     refilled_ms: u32,
 }
 
 impl Tokens {
     /// Full, whatever the rate.
-    const FULL: Self = Self { left: u32::MAX, refilled_ms: 0 };
+    const FULL: Self = Self { left: u32::MAX, begun: 0, refilled_ms: 0 };
 
     /// Takes one, if there is one. Time is the worker's wrapping milliseconds.
     fn take(&mut self, per_second: u32, now_ms: u32) -> bool {
         let elapsed = now_ms.wrapping_sub(self.refilled_ms);
-        let earned = u64::from(elapsed) * u64::from(per_second) / 1000;
-        if earned > 0 {
-            self.left = u64::from(self.left).saturating_add(earned).min(u32::MAX.into()) as u32;
-            self.refilled_ms = now_ms;
-        }
+        let earned = u64::from(elapsed) * u64::from(per_second) + u64::from(self.begun);
+        self.left = u64::from(self.left).saturating_add(earned / 1000).min(u32::MAX.into()) as u32;
+        self.begun = (earned % 1000) as u16;
+        self.refilled_ms = now_ms;
         self.left = self.left.min(per_second);
         match self.left.checked_sub(1) {
             Some(left) => {
@@ -146,6 +148,21 @@ mod tests {
             sent(&mut limits, "198.51.100.1", now_ms);
         }
         assert_eq!(sent(&mut limits, "192.0.2.1", 1000), 10);
+    }
+
+    #[test]
+    fn a_rate_that_is_no_multiple_of_a_thousand_is_kept_under_a_flood() {
+        for rate in [1, 7, 400, 700, 999, 1_001, 1_500, 1_999, 10_000] {
+            let mut tokens = Tokens::FULL;
+            while tokens.take(rate, 0) {}
+            let mut taken = 0;
+            for now_ms in 1..=10_000 {
+                while tokens.take(rate, now_ms) {
+                    taken += 1;
+                }
+            }
+            assert_eq!(taken, rate * 10);
+        }
     }
 
     #[test]
