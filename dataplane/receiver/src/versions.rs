@@ -25,6 +25,8 @@ pub type Vip = (IpAddr, Option<(Transport, u16)>);
 #[derive(Debug, Default)]
 pub struct Versions {
     newest: HashMap<Vip, (u32, u64)>,
+    /// When it was last gone through for what to forget.
+    swept: u64,
 }
 
 impl Versions {
@@ -32,7 +34,7 @@ impl Versions {
     /// or newer. `now` is a count of seconds.
     pub fn behind(&mut self, vip: Vip, version: u32, now: u64) -> u32 {
         if !self.newest.contains_key(&vip) && self.newest.len() >= MAX_VIPS {
-            self.newest.retain(|_, (_, seen)| now.saturating_sub(*seen) < FORGET_SECONDS);
+            self.sweep(now);
             if self.newest.len() >= MAX_VIPS {
                 return 0;
             }
@@ -45,6 +47,15 @@ impl Versions {
         }
         (*newest, *seen) = (version, now);
         0
+    }
+
+    /// Makes room, once a second at most: which VIPs there are to be told apart is, with one of all
+    /// ports, for clients to say, and none of their packets may cost a walk over them all.
+    fn sweep(&mut self, now: u64) {
+        if self.swept != now {
+            self.swept = now;
+            self.newest.retain(|_, (_, seen)| now.saturating_sub(*seen) < FORGET_SECONDS);
+        }
     }
 }
 
@@ -93,6 +104,8 @@ mod tests {
         }
         assert_eq!(versions.newest.len(), MAX_VIPS);
         assert_eq!(versions.behind(vip(0), 8, 1), 1);
+        versions.behind(vip(u32::MAX), 9, FORGET_SECONDS - 1);
+        assert_eq!((versions.newest.len(), versions.swept), (MAX_VIPS, FORGET_SECONDS - 1));
         versions.behind(vip(u32::MAX), 9, FORGET_SECONDS);
         assert_eq!(versions.newest.len(), 1, "those of long ago make room");
     }
