@@ -5,10 +5,10 @@
 //! the answers come to, workers send and recognise ([`dataplane::probe`]), and here the two are
 //! brought together, one step of the control thread at a time.
 //!
-//! Asked is at VIPs of one IPv4 address and one TCP port, those of the backend's pool in turn;
-//! pools without such a VIP are not probed (a UDP service owes no answer to a packet it does not
-//! know, and an echo would say nothing about a port). DRAINING and unhealthy backends are asked
-//! too, evicted ones are not.
+//! Asked is at VIPs of one address and one TCP port, those of the backend's pool in turn, of
+//! families that the node's port has an address of; pools without such a VIP are not probed (a UDP
+//! service owes no answer to a packet it does not know, and an echo would say nothing about a port).
+//! DRAINING and unhealthy backends are asked too, evicted ones are not.
 //!
 //! What a node finds, it shows and reports. It takes nobody out by itself: alone it cannot tell a
 //! backend's loss from its own. With a controller most nodes decide together (`health::tunnel`).
@@ -16,19 +16,19 @@
 pub mod schedule;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use dataplane::link::Command;
 use dataplane::probe::Cookies;
-use dataplane::tables::{BackendState, Tables};
+use dataplane::tables::{BackendState, PortTable, Tables};
 use dataplane::vip::{VipPorts, VipProtocol};
 use health::thresholds::{ProbeSettings, Verdict};
 
 use crate::assemble::Assembler;
 use crate::node::WorkerHandle;
 use crate::snapshot::{PoolSnapshot, VipBinding};
-use schedule::{Counts, Found, Key, Order, Schedule, Standing, Target};
+use schedule::{Counts, Found, Key, Order, Schedule, Sources, Standing, Target};
 
 /// The probes of one node.
 #[derive(Debug)]
@@ -111,22 +111,30 @@ fn targets<'a>(
 ) -> Vec<Target> {
     let mut targets = Vec::new();
     for pool in pools {
-        let vips: Arc<[SocketAddrV4]> = pool.vips.iter().filter_map(place_to_ask).collect();
+        let vips: Vec<SocketAddr> = pool.vips.iter().filter_map(place_to_ask).collect();
+        // All backends of a pool are asked at the same VIPs, but where ports differ in what
+        // addresses they have.
+        let mut shared: Option<(Sources, Arc<[SocketAddr]>)> = None;
         for backend in &pool.backends {
             let asked = !matches!(backend.state, BackendState::Evicted | BackendState::Gone);
             let index = assembler.backend_index(&pool.pool_id, &backend.id).filter(|_| asked);
             let Some(index) = index else { continue };
             let Some(record) = tables.backend(index) else { continue };
-            let port = tables.ports.get(usize::from(record.port));
-            // Probes are IPv4 inside, whatever is outside.
-            let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            let near = if backend.address.is_ipv4() { backend.address } else { any };
-            let node = port.and_then(|port| port.source_for(near));
-            let Some(IpAddr::V4(node)) = node else { continue };
+            let Some(port) = tables.ports.get(usize::from(record.port)) else { continue };
+            let node = sources(port, backend.address);
+            let vips = match &shared {
+                Some((of, vips)) if *of == node => Arc::clone(vips),
+                _ => {
+                    let from = |vip: &&SocketAddr| node.toward(vip.ip()).is_some();
+                    let vips: Arc<[SocketAddr]> = vips.iter().filter(from).copied().collect();
+                    shared = Some((node, Arc::clone(&vips)));
+                    vips
+                }
+            };
             targets.push(Target {
                 key: Key { index, generation: record.generation },
                 node,
-                vips: Arc::clone(&vips),
+                vips,
                 reachable: record.reachable,
             });
         }
@@ -134,12 +142,34 @@ fn targets<'a>(
     targets
 }
 
-/// Where to ask, for a VIP of one IPv4 address and one port that takes TCP.
-fn place_to_ask(vip: &VipBinding) -> Option<SocketAddrV4> {
+/// The port's addresses that the backend's answers find home to: of its own prefix, where there is
+/// one. What is inside has the family of the VIP, whatever is outside.
+fn sources(port: &PortTable, backend: IpAddr) -> Sources {
+    let (mut near_v4, mut near_v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
+    match backend {
+        IpAddr::V4(address) => near_v4 = address,
+        // A VIP speaks to no link-local address.
+        IpAddr::V6(address) if address.is_unicast_link_local() => {}
+        IpAddr::V6(address) => near_v6 = address,
+    }
+    let v4 = match port.source_for(near_v4.into()) {
+        Some(IpAddr::V4(address)) => Some(address),
+        _ => None,
+    };
+    let v6 = match port.source_for(near_v6.into()) {
+        Some(IpAddr::V6(address)) => Some(address),
+        _ => None,
+    };
+    Sources { v4, v6 }
+}
+
+/// Where to ask, for a VIP of one address and one port that takes TCP.
+fn place_to_ask(vip: &VipBinding) -> Option<SocketAddr> {
     let matches = &vip.matches;
-    match (matches.address, matches.prefix_length, &matches.ports, matches.protocol) {
-        (IpAddr::V4(address), 32, VipPorts::One(port), VipProtocol::Tcp | VipProtocol::Any) => {
-            Some(SocketAddrV4::new(address, *port))
+    let whole = if matches.address.is_ipv4() { 32 } else { 128 };
+    match (matches.prefix_length == whole, &matches.ports, matches.protocol) {
+        (true, VipPorts::One(port), VipProtocol::Tcp | VipProtocol::Any) => {
+            Some(SocketAddr::new(matches.address, *port))
         }
         _ => None,
     }
@@ -161,7 +191,8 @@ impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.found, self.refused) {
             _ if !self.probed => {
-                f.write_str("not probed: the pool has no VIP of one IPv4 address and one TCP port")
+                let of = "of one address and one TCP port";
+                write!(f, "not probed: the pool has no VIP {of} that the node has an address for")
             }
             (Found::Silence(vip), _) => {
                 write!(f, "no answer from {vip} through the tunnel, {} in a row", self.failures)

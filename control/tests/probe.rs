@@ -2,7 +2,7 @@
 //! with a worker over a port in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use config::Config;
@@ -10,13 +10,13 @@ use conntrack::Table;
 use control::node::{Node, PortFacts};
 use control::probe::Probes;
 use control::probe::schedule::{
-    Found, Key, MAX_A_STEP, MAX_UNDER_WAY, Order, Schedule, Standing, Target,
+    Found, Key, MAX_A_STEP, MAX_UNDER_WAY, Order, Schedule, Sources, Standing, Target,
 };
 use dataplane::buffer::{Buffer, Frame};
 use dataplane::counters::WorkerCounters;
 use dataplane::port::memory::MemoryPort;
 use dataplane::probe::{Answer, Ends, PORTS, ProbeReply};
-use dataplane::wire::{IpProtocol, Ipv4Header, MacAddress};
+use dataplane::wire::{IpProtocol, Ipv4Header, Ipv6Header, MacAddress};
 use dataplane::worker::{Worker, WorkerOptions};
 use health::thresholds::ProbeSettings;
 use health::thresholds::Verdict::{Down, Unknown, Up};
@@ -24,8 +24,8 @@ use zerocopy::IntoBytes;
 
 const STEP_MS: u64 = 10;
 
-fn vip(last: u8) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, last), 80)
+fn vip(last: u8) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::new(203, 0, 113, last).into(), 80)
 }
 
 fn key(index: u32) -> Key {
@@ -34,7 +34,8 @@ fn key(index: u32) -> Key {
 
 fn target(index: u32, vips: &[u8]) -> Target {
     let vips = vips.iter().copied().map(vip).collect();
-    Target { key: key(index), node: Ipv4Addr::new(192, 0, 2, 2), vips, reachable: true }
+    let node = Sources { v4: Some(Ipv4Addr::new(192, 0, 2, 2)), v6: None };
+    Target { key: key(index), node, vips, reachable: true }
 }
 
 /// Backends that answer as `says` says, 5 ms later.
@@ -42,7 +43,7 @@ struct World {
     schedule: Schedule,
     now: u64,
     /// By backend and VIP; who is not in it is silent.
-    says: BTreeMap<(u32, SocketAddrV4), Answer>,
+    says: BTreeMap<(u32, SocketAddr), Answer>,
     sent: Vec<(u64, u32, Ends)>,
     resets: usize,
 }
@@ -66,7 +67,7 @@ impl World {
             true
         });
         for &(_, index, ends) in &sent {
-            if let Some(answer) = self.says.get(&(index, ends.vip)) {
+            if let Some(answer) = self.says.get(&(index, ends.vip())) {
                 let order = self.schedule.heard(&ProbeReply { ends, answer: *answer });
                 let expected = Order::Reset(key(index), ends);
                 assert_eq!(order, (*answer == Answer::Accepts).then_some(expected));
@@ -116,7 +117,7 @@ fn every_backend_is_asked_once_a_second_spread_over_it_and_from_ports_in_turn() 
     }
     assert!(a_step.values().all(|count| *count < 30), "{a_step:?}");
     assert_eq!(world.resets, world.sent.len());
-    let ports = world.sent.iter().map(|(_, _, ends)| ends.node.port());
+    let ports = world.sent.iter().map(|(_, _, ends)| ends.node().port());
     assert!(ports.clone().all(|port| PORTS.contains(&port)));
     assert_eq!(ports.collect::<BTreeSet<_>>().len(), world.sent.len().min(PORTS.len()));
     let counts = world.schedule.counts();
@@ -164,14 +165,14 @@ fn a_closed_port_is_told_apart_from_a_missing_tunnel() {
 fn one_missing_vip_of_several_is_found_as_fast_as_an_only_one_and_watched_until_it_is_back() {
     let mut world = World::new(vec![target(0, &[1, 2, 3])]);
     world.run(8_000);
-    let asked: BTreeSet<SocketAddrV4> = world.sent.iter().map(|(_, _, ends)| ends.vip).collect();
+    let asked: BTreeSet<SocketAddr> = world.sent.iter().map(|(_, _, ends)| ends.vip()).collect();
     assert_eq!(asked, [1, 2, 3].map(vip).into());
     world.says.remove(&(0, vip(2)));
     // Up to two turns until it is its turn, then three.
     assert!(world.until(0, Down) <= 2_400 + 4_600 + STEP_MS);
     let from = world.sent.len();
     world.run(5_000);
-    assert!(world.sent[from..].iter().all(|(_, _, ends)| ends.vip == vip(2)));
+    assert!(world.sent[from..].iter().all(|(_, _, ends)| ends.vip() == vip(2)));
     world.says.insert((0, vip(2)), Answer::Accepts);
     world.until(0, Up);
     // The operator takes it out of the pool: the others count.
@@ -191,11 +192,11 @@ fn an_answer_counts_in_time_and_once() {
     let (at, _, ends) = world.sent[0];
     let reply = ProbeReply { ends, answer: Answer::Accepts };
     // Not ours: another port, another VIP, a port that no probe ever had.
-    let port = |port| SocketAddrV4::new(*ends.node.ip(), port);
+    let port = |port| SocketAddr::new(ends.node().ip(), port);
     for ends in [
-        Ends { node: port(ends.node.port() + 1), ..ends },
-        Ends { node: port(1), ..ends },
-        Ends { vip: vip(2), ..ends },
+        Ends::new(port(ends.node().port() + 1), ends.vip()).expect("one family"),
+        Ends::new(port(1), ends.vip()).expect("one family"),
+        Ends::new(ends.node(), vip(2)).expect("one family"),
     ] {
         assert_eq!(world.schedule.heard(&ProbeReply { ends, ..reply }), None);
     }
@@ -244,6 +245,28 @@ fn a_pool_without_a_vip_to_ask_at_is_not_probed() {
 }
 
 #[test]
+fn vips_of_both_families_are_asked_in_turn_each_from_an_address_of_its_own() {
+    let vips = [vip(1), "[2001:db8:cafe::1]:80".parse().expect("an address")];
+    let node = Sources {
+        v4: Some(Ipv4Addr::new(192, 0, 2, 2)),
+        v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 2)),
+    };
+    let mut world = World::new(vec![Target { node, vips: vips.into(), ..target(0, &[]) }]);
+    world.run(8_000);
+    let asked: BTreeSet<SocketAddr> = world.sent.iter().map(|(_, _, ends)| ends.vip()).collect();
+    assert_eq!(asked, vips.into());
+    for (_, _, ends) in &world.sent {
+        assert_eq!(Some(ends.node().ip()), node.toward(ends.vip().ip()));
+    }
+    world.says.remove(&(0, vips[1]));
+    assert!(world.until(0, Down) <= 1_200 + 4_600 + STEP_MS);
+    assert_eq!(
+        world.standing(0).to_string(),
+        "no answer from [2001:db8:cafe::1]:80 through the tunnel, 3 in a row"
+    );
+}
+
+#[test]
 fn another_owner_of_an_index_begins_anew() {
     let mut world = World::new(vec![target(0, &[1])]);
     world.run(4_000);
@@ -255,7 +278,7 @@ fn another_owner_of_an_index_begins_anew() {
 
 #[test]
 fn however_many_backends_probes_a_step_and_under_way_are_bounded() {
-    let vips: Arc<[SocketAddrV4]> = [vip(1)].into();
+    let vips: Arc<[SocketAddr]> = [vip(1)].into();
     let targets = (0..65_536).map(|index| Target { vips: Arc::clone(&vips), ..target(index, &[]) });
     let mut world = World::new(Vec::new());
     world.schedule.want(targets, 0);
@@ -292,9 +315,10 @@ zone = "a"
 name = "uplink"
 device = "net_null0"
 mac = "02:00:00:00:00:02"
-addresses = ["192.0.2.2/24"]
+addresses = ["192.0.2.2/24", "2001:db8:0:1::2/64"]
 gateways = ["192.0.2.1"]
 neighbors = [
+  { address = "2001:db8:0:1::11", mac = "02:00:00:00:00:0b" },
   { address = "192.0.2.1", mac = "02:00:00:00:00:01" },
   { address = "192.0.2.11", mac = "02:00:00:00:00:0b" },
 ]
@@ -302,13 +326,13 @@ neighbors = [
 flows = 1000
 [[pool]]
 id = "web"
-forwarding = "MODE"
+FORWARDING
 hash_secret = "000102030405060708090a0b0c0d0e0f"
 [[pool.backend]]
 id = "host-1"
-address = "192.0.2.11"
+address = "BACKEND"
 [[vip]]
-address = "203.0.113.1"
+address = "VIP"
 port = 80
 protocol = "tcp"
 pool = "web"
@@ -323,24 +347,35 @@ pool = "web"
 const SYN_ACK: u8 = 0x12;
 const RST_ACK: u8 = 0x14;
 
-/// The TCP header in a frame, and how many IP headers are before it.
-fn tcp_of(frame: &[u8]) -> (&[u8], usize) {
-    match frame[14 + 9] {
-        6 => (&frame[34..], 1),
-        _ => (&frame[54..], 2),
+/// The IP packet with TCP in it that a frame ends with, its source and destination.
+fn inner(frame: &[u8]) -> (&[u8], IpAddr, IpAddr) {
+    let (v4, v6) = (&frame[frame.len() - 40..], &frame[frame.len().saturating_sub(60)..]);
+    if v4[0] == 0x45 && v4[9] == 6 {
+        let address = |at: usize| <[u8; 4]>::try_from(&v4[at..at + 4]).expect("four");
+        return (&v4[20..], address(12).into(), address(16).into());
     }
+    assert_eq!((v6[0], v6[6]), (0x60, 6), "{frame:02x?}");
+    let address = |at: usize| <[u8; 16]>::try_from(&v6[at..at + 16]).expect("sixteen");
+    (&v6[40..], address(8).into(), address(24).into())
 }
 
 /// What a backend says to a probe's SYN.
 fn answer_to(frame: &[u8], flags: u8) -> Frame {
-    let (syn, _) = tcp_of(frame);
+    let (syn, node, vip) = inner(frame);
     let port = |at: usize| u16::from_be_bytes([syn[at], syn[at + 1]]);
     let sequence = u32::from_be_bytes([syn[4], syn[5], syn[6], syn[7]]);
-    let ip = &frame[frame.len() - 40..][..20];
-    let (node, vip) = ([ip[12], ip[13], ip[14], ip[15]], [ip[16], ip[17], ip[18], ip[19]]);
-    let header = Ipv4Header::build(Ipv4Addr::from(vip), Ipv4Addr::from(node), IpProtocol::TCP, 40);
-    let mut reply = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0x0b, 8, 0];
-    reply.extend(header.as_bytes());
+    let mut reply = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0x0b];
+    match (vip, node) {
+        (IpAddr::V4(vip), IpAddr::V4(node)) => {
+            reply.extend([0x08, 0x00]);
+            reply.extend(Ipv4Header::build(vip, node, IpProtocol::TCP, 40).as_bytes());
+        }
+        (IpAddr::V6(vip), IpAddr::V6(node)) => {
+            reply.extend([0x86, 0xdd]);
+            reply.extend(Ipv6Header::build(vip, node, IpProtocol::TCP, 20).as_bytes());
+        }
+        other => panic!("{other:?}"),
+    }
     reply.extend(port(2).to_be_bytes());
     reply.extend(port(0).to_be_bytes());
     reply.extend(77u32.to_be_bytes());
@@ -364,7 +399,7 @@ fn run(
         node.step(*now);
         worker.poll(*now * 1_000_000);
         for frame in worker.port_mut(0).expect("a port").take_sent() {
-            let (tcp, _) = tcp_of(frame.data());
+            let (tcp, ..) = inner(frame.data());
             got.push(tcp[13]);
             if tcp[13] == 0x02 && flags != 0 {
                 let reply = answer_to(frame.data(), flags);
@@ -375,8 +410,17 @@ fn run(
     got
 }
 
-fn node_with_a_worker(mode: &str) -> (Node, Worker<MemoryPort>, Arc<WorkerCounters>) {
-    let text = CONFIG.replace("MODE", mode);
+fn node_with_a_worker(
+    mode: &str,
+    backend: &str,
+    vip: SocketAddr,
+) -> (Node, Worker<MemoryPort>, Arc<WorkerCounters>) {
+    let forwarding = match mode {
+        "gue-0" => "forwarding = \"gue\"\ngue_variant = 0".to_owned(),
+        mode => format!("forwarding = \"{mode}\""),
+    };
+    let text = CONFIG.replace("FORWARDING", &forwarding).replace("BACKEND", backend);
+    let text = text.replace("VIP", &vip.ip().to_string());
     let config = Config::parse(&text, "test.toml").unwrap_or_else(|e| panic!("{e}")).config;
     let facts = [PortFacts { mac: MacAddress([2, 0, 0, 0, 0, 2]), any_mac: false }];
     let mut node = Node::new(config, &facts, 0).expect("a node");
@@ -397,7 +441,7 @@ fn node_with_a_worker(mode: &str) -> (Node, Worker<MemoryPort>, Arc<WorkerCounte
 
 #[test]
 fn backends_that_a_controller_adds_are_asked_and_those_it_takes_are_forgotten() {
-    let (mut node, mut worker, _) = node_with_a_worker("ipip");
+    let (mut node, mut worker, _) = node_with_a_worker("ipip", "192.0.2.11", vip(1));
     node.start_probes(Probes::new([1, 2, 3, 4]));
     let mut now = 0;
     run(&mut node, &mut worker, &mut now, 100, SYN_ACK);
@@ -414,8 +458,23 @@ fn backends_that_a_controller_adds_are_asked_and_those_it_takes_are_forgotten() 
 
 #[test]
 fn a_node_asks_takes_the_answer_and_ends_what_it_began() {
-    for (mode, headers) in [("ipip", 2), ("l2dsr", 1)] {
-        let (mut node, mut worker, counters) = node_with_a_worker(mode);
+    let vip6 = SocketAddr::new(Ipv6Addr::new(0x2001, 0xdb8, 0xcafe, 0, 0, 0, 0, 1).into(), 80);
+    let v4 = "192.0.2.11";
+    let v6 = "2001:db8:0:1::11";
+    // What is before the packet inside, link header included.
+    let cases = [
+        ("ipip", v4, vip(1), 14 + 20),
+        ("l2dsr", v4, vip(1), 14),
+        ("ipip", v4, vip6, 14 + 20),
+        ("l2dsr", v4, vip6, 14),
+        ("ipip", v6, vip6, 14 + 40),
+        ("gre", v4, vip6, 14 + 24),
+        ("gre", v6, vip(1), 14 + 44),
+        ("gue", v6, vip(1), 14 + 48),
+        ("gue-0", v6, vip6, 14 + 52),
+    ];
+    for (mode, backend, vip, before) in cases {
+        let (mut node, mut worker, counters) = node_with_a_worker(mode, backend, vip);
         let mut now = 0;
         assert_eq!(run(&mut node, &mut worker, &mut now, 3_000, 0), [0u8; 0], "not started");
         assert_eq!(node.tunnel("web", "host-1"), None);
@@ -434,7 +493,7 @@ fn a_node_asks_takes_the_answer_and_ends_what_it_began() {
         let got = run(&mut node, &mut worker, &mut now, 4_000, RST_ACK);
         assert!(got.iter().all(|flags| *flags == 0x02), "a RST is not answered: {got:?}");
         let standing = node.tunnel("web", "host-1").expect("asked");
-        assert_eq!((standing.verdict, standing.refused), (Up, Some(vip(1))));
+        assert_eq!((standing.verdict, standing.refused), (Up, Some(vip)));
 
         run(&mut node, &mut worker, &mut now, 6_000, 0);
         assert_eq!(node.tunnel("web", "host-1").expect("asked").verdict, Down);
@@ -447,7 +506,8 @@ fn a_node_asks_takes_the_answer_and_ends_what_it_began() {
                 break frame;
             }
         };
-        assert_eq!(tcp_of(sent.data()).1, headers);
+        let ip = if vip.is_ipv4() { 20 } else { 40 };
+        assert_eq!(sent.data().len(), before + ip + 20, "{mode}");
         assert_eq!(sent.data()[..6], [2, 0, 0, 0, 0, 0x0b]);
     }
 }

@@ -4,11 +4,13 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use common::packets::{Endpoint, finish, tcp};
-use common::world::{GATEWAY_MAC, NODE, NODE_MAC, PoolSpec, World, backend, vip};
+use common::packets::{finish, tcp};
+use common::world::{
+    GATEWAY_MAC, NODE, NODE_MAC, NODE6, PoolSpec, World, backend, backend6, vip, vip6,
+};
 use conntrack::Table;
 use dataplane::buffer::{Buffer, Frame};
 use dataplane::counters::WorkerCounters;
@@ -20,10 +22,16 @@ use dataplane::tables::{BackendState, Forwarding, Tables};
 use dataplane::verdict::{DropReason, Verdict};
 use dataplane::vip::{VipPorts, VipProtocol};
 use dataplane::worker::{Worker, WorkerOptions};
-use etherparse::{NetSlice, PacketBuilderStep, SlicedPacket, TcpHeader, TransportSlice};
+use etherparse::TransportSlice;
+use etherparse::{NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket, TcpHeader};
 
-const VIP: Endpoint = ([203, 0, 113, 1], 80);
+const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xcafe, 0, 0, 0, 0, 1);
+const VIP_PORT: u16 = 80;
 const PORT: u16 = 50_000;
+/// Every way to put a packet in another.
+const TUNNELS: [Forwarding; 4] =
+    [Forwarding::Ipip, Forwarding::Gre, Forwarding::Gue, Forwarding::GueWithHeader];
 
 struct Lab {
     worker: Worker<MemoryPort>,
@@ -43,8 +51,19 @@ fn world(forwarding: Forwarding) -> World {
             backend(0, "b", [192, 0, 2, 12], 0),
             backend(0, "c", [192, 0, 2, 13], 0),
         ],
-        vips: vec![vip(VIP.0, VipPorts::One(VIP.1), VipProtocol::Tcp, 0)],
+        vips: vec![
+            vip(VIP.octets(), VipPorts::One(VIP_PORT), VipProtocol::Tcp, 0),
+            vip6(&VIP6.to_string(), VipPorts::One(VIP_PORT), VipProtocol::Tcp, 0),
+        ],
     }
+}
+
+/// The same with backends that have IPv6 addresses.
+fn world6(forwarding: Forwarding) -> World {
+    let backends = ["2001:db8:0:1::11", "2001:db8:0:1::12", "2001:db8:0:1::13"];
+    let backends = ["a", "b", "c"].into_iter().zip(backends);
+    let backends = backends.map(|(id, address)| backend6(0, id, address)).collect();
+    World { backends, ..world(forwarding) }
 }
 
 impl Lab {
@@ -88,62 +107,137 @@ impl Lab {
     }
 }
 
+/// Of the IPv4 VIP.
 fn ends() -> Ends {
-    let vip = SocketAddrV4::new(Ipv4Addr::from(VIP.0), VIP.1);
-    Ends { node: SocketAddrV4::new(NODE, PORT), vip }
+    Ends::new((NODE, PORT).into(), (VIP, VIP_PORT).into()).expect("one family")
+}
+
+/// Of the IPv6 VIP.
+fn ends6() -> Ends {
+    Ends::new((NODE6, PORT).into(), (VIP6, VIP_PORT).into()).expect("one family")
+}
+
+/// A TCP packet of either family, without flags yet.
+fn packet(
+    source: SocketAddr,
+    destination: SocketAddr,
+    sequence: u32,
+) -> PacketBuilderStep<TcpHeader> {
+    match (source.ip(), destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            tcp((from.octets(), source.port()), (to.octets(), destination.port()), sequence)
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ethernet2(GATEWAY_MAC.0, NODE_MAC.0)
+            .ipv6(from.octets(), to.octets(), 64)
+            .tcp(source.port(), destination.port(), sequence, 64_240),
+        _ => panic!("{source} to {destination}"),
+    }
 }
 
 /// A packet from the VIP to the node, acknowledging `cookie + 1`.
-fn answer(cookie: u32) -> PacketBuilderStep<TcpHeader> {
-    tcp(VIP, (NODE.octets(), PORT), 9_000).ack(cookie.wrapping_add(1))
+fn answer(ends: &Ends, cookie: u32) -> PacketBuilderStep<TcpHeader> {
+    packet(ends.vip(), ends.node(), 9_000).ack(cookie.wrapping_add(1))
 }
 
-/// The TCP packet inside, and the outer destination if there is one; checksums are verified.
-fn opened(frame: &[u8]) -> (Option<[u8; 4]>, etherparse::Ipv4Header, TcpHeader) {
+/// What a probe's frame holds.
+struct Opened {
+    /// Destination of the outer header, if there is one.
+    outer: Option<IpAddr>,
+    source: IpAddr,
+    destination: IpAddr,
+    hops: u8,
+    tcp: TcpHeader,
+}
+
+/// Takes a frame apart; what checksums there are inside are verified.
+fn opened(frame: &[u8], forwarding: Forwarding) -> Opened {
     assert_eq!((&frame[..6], &frame[6..12]), (&GATEWAY_MAC.0[..], &NODE_MAC.0[..]));
-    let sliced = SlicedPacket::from_ethernet(frame).unwrap();
-    let Some(NetSlice::Ipv4(outer)) = &sliced.net else { panic!("no IPv4") };
-    let header = outer.header().to_header();
-    assert_eq!(header.header_checksum, header.calc_header_checksum());
-    if header.protocol.0 == 6 {
-        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("no TCP") };
-        let tcp_header = tcp.to_header();
-        let sum = tcp_header.calc_checksum_ipv4(&header, &[]).unwrap();
-        assert_eq!(tcp_header.checksum, sum);
-        return (None, header, tcp_header);
+    let packet = &frame[14..];
+    let (length, protocol, outer): (usize, u8, IpAddr) = match (&frame[12..14], packet[0] >> 4) {
+        ([0x08, 0x00], 4) => (20, packet[9], <[u8; 4]>::try_from(&packet[16..20]).unwrap().into()),
+        ([0x86, 0xdd], 6) => (40, packet[6], <[u8; 16]>::try_from(&packet[24..40]).unwrap().into()),
+        other => panic!("{other:?}"),
+    };
+    let (shim, outer) = match (forwarding, protocol) {
+        (Forwarding::L2dsr, 6) => return inside(packet, None),
+        (Forwarding::Ipip, 4 | 41) => (0, outer),
+        (Forwarding::Gre, 47) => (4, outer),
+        (Forwarding::Gue, 17) => (8, outer),
+        // The header's length is in words behind the first.
+        (Forwarding::GueWithHeader, 17) => {
+            (8 + 4 + 4 * usize::from(packet[length + 8] & 0x1f), outer)
+        }
+        other => panic!("{other:?}"),
+    };
+    inside(&packet[length + shim..], Some(outer))
+}
+
+fn inside(packet: &[u8], outer: Option<IpAddr>) -> Opened {
+    let sliced = SlicedPacket::from_ip(packet).unwrap();
+    let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { panic!("no TCP") };
+    assert!(tcp.payload().is_empty());
+    let tcp = tcp.to_header();
+    match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let ip = ip.header().to_header();
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+            assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(&ip, &[]).unwrap());
+            let (source, destination) = (ip.source.into(), ip.destination.into());
+            Opened { outer, source, destination, hops: ip.time_to_live, tcp }
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let ip = ip.header().to_header();
+            assert_eq!(usize::from(ip.payload_length), packet.len() - 40);
+            assert_eq!(tcp.checksum, tcp.calc_checksum_ipv6(&ip, &[]).unwrap());
+            let (source, destination) = (ip.source.into(), ip.destination.into());
+            Opened { outer, source, destination, hops: ip.hop_limit, tcp }
+        }
+        other => panic!("{other:?}"),
     }
-    assert_eq!(header.protocol.0, 4);
-    let mut inner = frame[..14].to_vec();
-    inner.extend(&frame[34..]);
-    let (_, ip, tcp) = opened(&inner);
-    (Some(header.destination), ip, tcp)
+}
+
+fn goes_as_a_clients_packet_would(world: &World, ends: Ends) {
+    let forwarding = world.pools[0].forwarding;
+    let mut lab = Lab::new(world);
+    for (index, backend) in (0u32..).zip(&world.backends) {
+        let probe = lab.cookies.probe(ends);
+        let sent = lab.order(index, 0, probe);
+        assert_eq!(sent.len(), 1);
+        let Opened { outer, source, destination, hops, tcp } = opened(&sent[0], forwarding);
+        let tunnel = forwarding != Forwarding::L2dsr;
+        assert_eq!(outer, tunnel.then_some(backend.address));
+        assert_eq!((source, destination), (ends.node().ip(), ends.vip().ip()));
+        assert_eq!(hops, if tunnel { 63 } else { 64 });
+        assert_eq!((tcp.source_port, tcp.destination_port), (PORT, VIP_PORT));
+        assert_eq!((tcp.syn, tcp.ack, tcp.rst, tcp.fin), (true, false, false, false));
+        assert_eq!(tcp.sequence_number, lab.cookies.cookie(&ends));
+        let reset = lab.cookies.reset(ends);
+        let reset = opened(&lab.order(index, 0, reset)[0], forwarding).tcp;
+        assert_eq!((reset.syn, reset.ack, reset.rst), (false, false, true));
+        assert_eq!(reset.sequence_number, tcp.sequence_number.wrapping_add(1));
+    }
+    assert_eq!((lab.counters.probes.sent.get(), lab.counters.probes.unsent.get()), (6, 0));
+    assert_eq!(lab.counters.conntrack.entries.get(), 0, "a probe is no flow");
+    assert_eq!(lab.counters.forwarded.get(), 0);
 }
 
 #[test]
 fn a_probe_goes_to_exactly_its_backend_as_a_clients_packet_would() {
-    for (forwarding, ttl) in [(Forwarding::Ipip, 63), (Forwarding::L2dsr, 64)] {
-        let mut lab = Lab::new(&world(forwarding));
-        for backend in 0..3u8 {
-            let probe = lab.cookies.probe(ends());
-            let sent = lab.order(backend.into(), 0, probe);
-            assert_eq!(sent.len(), 1);
-            let (outer, ip, tcp) = opened(&sent[0]);
-            let expected = [192, 0, 2, 11 + backend];
-            assert_eq!(outer, (forwarding == Forwarding::Ipip).then_some(expected));
-            assert_eq!((ip.source, ip.destination), (NODE.octets(), VIP.0));
-            assert_eq!(ip.time_to_live, ttl);
-            assert_eq!((tcp.source_port, tcp.destination_port), (PORT, VIP.1));
-            assert_eq!((tcp.syn, tcp.ack, tcp.rst, tcp.fin), (true, false, false, false));
-            assert_eq!(tcp.sequence_number, lab.cookies.cookie(&ends()));
-            let reset = lab.cookies.reset(ends());
-            let (_, _, reset) = opened(&lab.order(backend.into(), 0, reset)[0]);
-            assert_eq!((reset.syn, reset.ack, reset.rst), (false, false, true));
-            assert_eq!(reset.sequence_number, tcp.sequence_number.wrapping_add(1));
+    for ends in [ends(), ends6()] {
+        goes_as_a_clients_packet_would(&world(Forwarding::L2dsr), ends);
+        for forwarding in TUNNELS {
+            goes_as_a_clients_packet_would(&world(forwarding), ends);
+            goes_as_a_clients_packet_would(&world6(forwarding), ends);
         }
-        assert_eq!((lab.counters.probes.sent.get(), lab.counters.probes.unsent.get()), (6, 0));
-        assert_eq!(lab.counters.conntrack.entries.get(), 0, "a probe is no flow");
-        assert_eq!(lab.counters.forwarded.get(), 0);
     }
+}
+
+#[test]
+fn the_two_ends_of_a_probe_are_of_one_family() {
+    assert_eq!(Ends::new((NODE, PORT).into(), (VIP6, VIP_PORT).into()), None);
+    assert_eq!(Ends::new((NODE6, PORT).into(), (VIP, VIP_PORT).into()), None);
+    let ends = ends6();
+    assert_eq!((ends.node(), ends.vip()), ((NODE6, PORT).into(), (VIP6, VIP_PORT).into()));
 }
 
 #[test]
@@ -163,44 +257,56 @@ fn a_probe_for_whom_the_index_does_not_mean_any_more_is_not_sent() {
 
 #[test]
 fn answers_from_a_vip_are_recognised_by_their_cookie() {
-    let mut lab = Lab::new(&world(Forwarding::Ipip));
-    let cookie = lab.cookies.cookie(&ends());
-    let cases = [
-        (answer(cookie).syn(), Answer::Accepts),
-        // RFC 3168 section 6.1.1: a listener that speaks ECN.
-        (answer(cookie).syn().ece(), Answer::Accepts),
-        (answer(cookie).rst(), Answer::Refuses),
-    ];
-    for (packet, answer) in cases {
-        let reply = ProbeReply { ends: ends(), answer };
-        assert_eq!(lab.takes(&finish(packet, &[])), (Verdict::Host, Some(reply)));
+    for ends in [ends(), ends6()] {
+        let mut lab = Lab::new(&world(Forwarding::Ipip));
+        let cookie = lab.cookies.cookie(&ends);
+        let cases = [
+            (answer(&ends, cookie).syn(), Answer::Accepts),
+            // RFC 3168 section 6.1.1: a listener that speaks ECN.
+            (answer(&ends, cookie).syn().ece(), Answer::Accepts),
+            (answer(&ends, cookie).rst(), Answer::Refuses),
+        ];
+        for (packet, answer) in cases {
+            let reply = ProbeReply { ends, answer };
+            assert_eq!(lab.takes(&finish(packet, &[])), (Verdict::Host, Some(reply)));
+        }
+        assert_eq!((lab.counters.probes.replies.get(), lab.counters.host.get()), (3, 3));
+        assert_eq!(lab.counters.total_drops(), 0);
     }
-    assert_eq!((lab.counters.probes.replies.get(), lab.counters.host.get()), (3, 3));
-    assert_eq!(lab.counters.total_drops(), 0);
 }
 
 #[test]
 fn nothing_else_is_an_answer() {
+    for (ends, other_vip) in [
+        (ends(), IpAddr::from([203, 0, 113, 2])),
+        (ends6(), IpAddr::from([0x2001, 0xdb8, 0xcafe, 0, 0, 0, 0, 2])),
+    ] {
+        nothing_else_is_an_answer_between(&ends, other_vip);
+    }
+}
+
+fn nothing_else_is_an_answer_between(ends: &Ends, other_vip: IpAddr) {
     let mut lab = Lab::new(&world(Forwarding::Ipip));
-    let cookie = lab.cookies.cookie(&ends());
-    let node = NODE.octets();
-    let from = |source: Endpoint, port: u16| {
-        tcp(source, (node, port), 9_000).syn().ack(cookie.wrapping_add(1))
+    let cookie = lab.cookies.cookie(ends);
+    let (node, vip) = (ends.node(), ends.vip());
+    let at = |port: u16| SocketAddr::new(node.ip(), port);
+    let from = |source: SocketAddr, port: u16| {
+        packet(source, at(port), 9_000).syn().ack(cookie.wrapping_add(1))
     };
     let forged = [
-        ("a cookie too low", answer(cookie.wrapping_sub(1)).syn()),
-        ("a cookie too high", answer(cookie.wrapping_add(1)).syn()),
-        ("a guess", answer(0).syn()),
-        ("another's key", answer(Cookies::new([8; 16]).cookie(&ends())).syn()),
-        ("no SYN", answer(cookie)),
-        ("a FIN", answer(cookie).fin()),
-        ("SYN and FIN", answer(cookie).syn().fin()),
-        ("no acknowledgment", tcp(VIP, (node, PORT), 9_000).syn()),
-        ("a RST without acknowledgment", tcp(VIP, (node, PORT), 9_000).rst()),
-        ("an address that is no VIP", from(([203, 0, 113, 2], 80), PORT)),
-        ("a port that is no VIP's", from(([203, 0, 113, 1], 81), PORT)),
-        ("another port of the node", from(VIP, PORT + 1)),
-        ("a port below the range", from(VIP, 49_151)),
+        ("a cookie too low", answer(ends, cookie.wrapping_sub(1)).syn()),
+        ("a cookie too high", answer(ends, cookie.wrapping_add(1)).syn()),
+        ("a guess", answer(ends, 0).syn()),
+        ("another's key", answer(ends, Cookies::new([8; 16]).cookie(ends)).syn()),
+        ("no SYN", answer(ends, cookie)),
+        ("a FIN", answer(ends, cookie).fin()),
+        ("SYN and FIN", answer(ends, cookie).syn().fin()),
+        ("no acknowledgment", packet(vip, node, 9_000).syn()),
+        ("a RST without acknowledgment", packet(vip, node, 9_000).rst()),
+        ("an address that is no VIP", from(SocketAddr::new(other_vip, 80), PORT)),
+        ("a port that is no VIP's", from(SocketAddr::new(vip.ip(), 81), PORT)),
+        ("another port of the node", from(vip, PORT + 1)),
+        ("a port below the range", from(vip, 49_151)),
     ];
     for (what, packet) in forged {
         let frame = finish(packet, &[]);
@@ -208,16 +314,22 @@ fn nothing_else_is_an_answer() {
         assert_eq!(lab.takes(&frame), dropped, "{what}");
     }
     // To a VIP, from a VIP: no packet for the node, and nobody's new flow.
-    let frame = finish(tcp(VIP, VIP, 9_000).syn().ack(cookie.wrapping_add(1)), &[]);
+    let frame = finish(packet(vip, vip, 9_000).syn().ack(cookie.wrapping_add(1)), &[]);
     assert_eq!(lab.takes(&frame), (Verdict::Drop(DropReason::Land), None));
     // What a backend without the VIP that forwards would send back to us.
-    let frame = finish(tcp((node, PORT), VIP, cookie).syn(), &[]);
+    let frame = finish(packet(node, vip, cookie).syn(), &[]);
     assert_eq!(lab.takes(&frame), (Verdict::Drop(DropReason::MartianSource), None));
     // Cut behind the ports.
-    let mut frame = finish(answer(cookie).syn(), &[]);
-    frame.truncate(14 + 20 + 8);
+    let mut frame = finish(answer(ends, cookie).syn(), &[]);
+    frame.truncate(frame.len() - 12);
     assert_eq!(lab.takes(&frame).1, None);
     assert_eq!(lab.counters.probes.replies.get(), 0);
+}
+
+#[test]
+fn a_cookie_of_one_family_is_none_of_the_other() {
+    let lab = Lab::new(&world(Forwarding::Ipip));
+    assert_ne!(lab.cookies.cookie(&ends()), lab.cookies.cookie(&ends6()));
 }
 
 #[test]
@@ -236,14 +348,14 @@ fn without_cookies_there_are_no_answers() {
         link,
         counters: Arc::clone(&lab.counters),
     });
-    let frame = finish(answer(lab.cookies.cookie(&ends())).syn(), &[]);
+    let frame = finish(answer(&ends(), lab.cookies.cookie(&ends())).syn(), &[]);
     assert_eq!(lab.takes(&frame), (Verdict::Drop(DropReason::NoExceptionPath), None));
 }
 
 #[test]
 fn a_full_queue_loses_answers_and_counts_them() {
     let mut lab = Lab::new(&world(Forwarding::Ipip));
-    let frame = finish(answer(lab.cookies.cookie(&ends())).syn(), &[]);
+    let frame = finish(answer(&ends(), lab.cookies.cookie(&ends())).syn(), &[]);
     let room = lab.link.probe_replies.capacity();
     for _ in 0..room + 10 {
         lab.worker.port_mut(0).unwrap().push(Frame::new(&frame));
@@ -255,7 +367,7 @@ fn a_full_queue_loses_answers_and_counts_them() {
     assert_eq!(lab.counters.probes.lost.get(), 10);
     assert_eq!(lab.link.probe_replies.len(), room);
     // And packets for others pass.
-    let client = finish(tcp(([198, 51, 100, 7], 4_000), VIP, 1).syn(), &[]);
+    let client = finish(tcp(([198, 51, 100, 7], 4_000), (VIP.octets(), VIP_PORT), 1).syn(), &[]);
     lab.worker.port_mut(0).unwrap().push(Frame::new(&client));
     assert_eq!(lab.poll().len(), 1);
 }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{Lab, VIP, is_root, wait_for};
+use crate::lab::{Lab, VIP, VIP6, is_root, wait_for};
 
 /// Seconds allowed for a verdict: 3 probes, and a machine that is busy otherwise.
 const PATIENCE: u64 = 30;
@@ -59,6 +59,43 @@ fn losses_are_found_and_told_apart(mode: &str) {
     becomes(&lab, "b1", "up", "answers");
     assert_eq!(lab.metric("weir_tunnel_probe_down{"), 0);
     assert_eq!(lab.stop_node("-TERM"), Some(0), "{}", lab.log());
+}
+
+/// Backends with IPv6 addresses, and VIPs of both families: a backend that loses the IPv6 one still
+/// answers at the other, through the same tunnel.
+fn a_lost_ipv6_vip_is_found(mode: &str) {
+    if !is_root() {
+        return;
+    }
+    let families = ["--families", "46", "--backend-family", "6"];
+    let mut lab = Lab::up(&[&families[..], &["--mode", mode, "--backends", "2"]].concat());
+    let config = lab.config(&["--hugepages", "false"]);
+    lab.start_node(&config);
+    for backend in ["b1", "b2"] {
+        becomes(&lab, backend, "up", "answers");
+    }
+    let vip = format!("{VIP6}/128");
+    on(&lab, "b1", &["ip", "addr", "del", &vip, "dev", "lo"]);
+    on(&lab, "b1", &["ip", "route", "del", "local", "2001:db8:cafe::/64", "dev", "lo"]);
+    let silence = format!("no answer from [{VIP6}]:80 through the tunnel");
+    let down = |count: u64| {
+        wait_for(&format!("{count} down"), PATIENCE, || {
+            (lab.metric("weir_tunnel_probe_down{") == count).then_some(())
+        });
+    };
+    becomes(&lab, "b1", "down", &silence);
+    becomes(&lab, "b2", "up", "answers");
+    down(1);
+
+    on(&lab, "b1", &["ip", "addr", "add", &vip, "dev", "lo", "nodad"]);
+    becomes(&lab, "b1", "up", "answers");
+    down(0);
+    assert_eq!(lab.stop_node("-TERM"), Some(0), "{}", lab.log());
+}
+
+#[test]
+fn a_lost_ipv6_vip_is_found_through_gue_over_ipv6() {
+    a_lost_ipv6_vip_is_found("gue");
 }
 
 #[test]

@@ -13,7 +13,7 @@
 //! backends; beyond, intervals grow, in turn.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use dataplane::probe::{Answer, Ends, PORTS, ProbeReply};
@@ -31,12 +31,21 @@ const RETRY_MS: u64 = 100;
 pub struct Target {
     /// Its index and the generation of that.
     pub key: Key,
-    /// The node's own address that it is asked from.
-    pub node: Ipv4Addr,
-    /// The VIPs to ask at; without any it is not asked.
-    pub vips: Arc<[SocketAddrV4]>,
+    /// The node's own addresses that it is asked from.
+    pub node: Sources,
+    /// The VIPs to ask at, of families that the node has an address of; without any it is not asked.
+    pub vips: Arc<[SocketAddr]>,
     /// Its next hop is known; otherwise a probe fails without being sent.
     pub reachable: bool,
+}
+
+/// The node's own addresses to ask from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// For IPv4 VIPs.
+    pub v4: Option<Ipv4Addr>,
+    /// For IPv6 VIPs.
+    pub v6: Option<Ipv6Addr>,
 }
 
 /// A backend's index in the tables, and which of its owners is meant.
@@ -80,9 +89,9 @@ pub enum Found {
     /// Nothing yet.
     Nothing,
     /// An answer: tunnel and VIP are there.
-    Answer(SocketAddrV4),
+    Answer(SocketAddr),
     /// No answer in time.
-    Silence(SocketAddrV4),
+    Silence(SocketAddr),
     /// No next hop to send to.
     NoNextHop,
 }
@@ -98,7 +107,7 @@ pub struct Standing {
     /// Failures in a row.
     pub failures: u32,
     /// A VIP whose port the backend refuses; forgotten when it accepts there.
-    pub refused: Option<SocketAddrV4>,
+    pub refused: Option<SocketAddr>,
     /// It is asked at all.
     pub probed: bool,
 }
@@ -126,7 +135,7 @@ struct Asked {
     /// Which VIP is next.
     vip: usize,
     found: Found,
-    refused: Option<SocketAddrV4>,
+    refused: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +144,16 @@ struct Sent {
     ends: Ends,
     /// Until it is answered or too old.
     open: bool,
+}
+
+impl Sources {
+    /// The one of an address's family.
+    pub fn toward(&self, address: IpAddr) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
 }
 
 impl Schedule {
@@ -207,12 +226,14 @@ impl Schedule {
             asked.run.probe(&self.settings, Outcome::Fail);
             return next_ms;
         }
-        let node = asked.target.node;
+        // Targets have no other VIPs.
+        let Some(node) = asked.target.node.toward(vip.ip()) else { return next_ms };
         let Some(place) = self.free_port() else {
             self.counts.put_off += 1;
             return now_ms + RETRY_MS;
         };
-        let ends = Ends { node: SocketAddrV4::new(node, PORTS.start() + place as u16), vip };
+        let node = SocketAddr::new(node, PORTS.start() + place as u16);
+        let Some(ends) = Ends::new(node, vip) else { return next_ms };
         if !send(Order::Probe(key, ends)) {
             self.counts.put_off += 1;
             return now_ms + RETRY_MS;
@@ -247,7 +268,7 @@ impl Schedule {
             let Sent { key, ends, .. } = *sent;
             self.counts.silent += 1;
             if let Some(asked) = self.backends.get_mut(&key) {
-                asked.found = Found::Silence(ends.vip);
+                asked.found = Found::Silence(ends.vip());
                 asked.run.probe(&self.settings, Outcome::Fail);
             }
         }
@@ -256,7 +277,7 @@ impl Schedule {
     /// Takes an answer whose cookie a worker has checked. What was accepted is ended again, in
     /// time or not.
     pub fn heard(&mut self, reply: &ProbeReply) -> Option<Order> {
-        let place = reply.ends.node.port().checked_sub(*PORTS.start())?;
+        let place = reply.ends.node().port().checked_sub(*PORTS.start())?;
         let sent = self.ports.get_mut(usize::from(place))?.as_mut()?;
         // Of a probe before this one from the same port, long ago.
         if sent.ends != reply.ends {
@@ -270,7 +291,7 @@ impl Schedule {
                 Answer::Refuses => self.counts.refused += 1,
             }
             if let Some(asked) = self.backends.get_mut(&key) {
-                asked.answered(&self.settings, ends.vip, reply.answer);
+                asked.answered(&self.settings, ends.vip(), reply.answer);
             }
         } else {
             self.counts.late += 1;
@@ -306,7 +327,7 @@ impl Schedule {
 }
 
 impl Asked {
-    fn answered(&mut self, settings: &ProbeSettings, vip: SocketAddrV4, answer: Answer) {
+    fn answered(&mut self, settings: &ProbeSettings, vip: SocketAddr, answer: Answer) {
         self.found = Found::Answer(vip);
         match answer {
             Answer::Refuses => self.refused = Some(vip),
