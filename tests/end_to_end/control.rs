@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use serde_json::Value;
+
 use crate::lab::{Lab, VIP, is_root, wait_for};
 use crate::plane::{PATIENCE, Plane};
 use crate::traffic::{Downloads, RESET, Request, Trickle, established_flows, now_ms};
@@ -227,8 +229,11 @@ fn a_controller_that_is_away_is_missed_by_nobody() {
 /// Looks for two seconds: all these are healthy, and served.
 fn stays(plane: &Plane, backends: &BTreeSet<String>) {
     for _ in 0..4 {
-        assert_eq!(&plane.in_state("HEALTHY"), backends);
-        assert_eq!(plane.served_by("node").as_ref(), Some(backends));
+        let told = || {
+            format!("{}\n{}", plane.lab.part_log("controller1"), plane.lab.get("/admin/pools/web"))
+        };
+        assert_eq!(&plane.in_state("HEALTHY"), backends, "{}", told());
+        assert_eq!(plane.served_by("node").as_ref(), Some(backends), "{}", told());
         plane.lab.pass_ms(500);
     }
 }
@@ -264,7 +269,15 @@ fn checkers_that_are_cut_off_eject_nobody() {
     assert_eq!(plane.answered(60), all);
     link(&plane, "c1", "eth0", "up");
     link(&plane, "c2", "eth0", "up");
-    wait_for("them to be healthy", PATIENCE, || (plane.in_state("HEALTHY") == all).then_some(()));
+    // Healthy is what answers; what is cut off before it is found ready, too, stays without new
+    // flows for as long.
+    wait_for("them to be healthy and ready", PATIENCE, || {
+        let pool = plane.pool();
+        let fit = |backend: &Value| backend["state"] == "HEALTHY" && backend["eligible"] == true;
+        let all_fit = pool["backends"].as_array().is_some_and(|all| all.iter().all(fit));
+        (all_fit && pool["panicking"] == false).then_some(())
+    });
+    plane.serves("all of them, as they are fit", &all);
 
     // Two are not heard: the pool stays as last known, whatever the third says.
     link(&plane, "c1", "mgmt0", "down");
