@@ -13,6 +13,7 @@ mod idle;
 mod probe;
 mod ready;
 mod show;
+mod stage;
 mod stages;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use conntrack::{KeyHasher, Reaper, Table};
 
 pub use idle::Idle;
+pub use stage::{Meter, Stage, Unmetered};
 
 use crate::answer::AnswerLimits;
 use crate::clock::Clock;
@@ -67,15 +69,15 @@ pub struct WorkerOptions<P> {
     pub counters: Arc<WorkerCounters>,
 }
 
-/// One worker; see the module.
-pub struct Worker<P: Port> {
+/// One worker; see the module. Its meter is told when each stage of a round is over.
+pub struct Worker<P: Port, M: Meter = Unmetered> {
     reader: Reader<Tables>,
     received: Burst<P::Buffer>,
-    core: Core<P>,
+    core: Core<P, M>,
 }
 
 /// Everything of a worker but the tables and the burst, which it borrows.
-struct Core<P: Port> {
+struct Core<P: Port, M: Meter> {
     // Before the ports: the last of those frees the pool that these packets return to.
     transmit: Vec<Burst<P::Buffer>>,
     hold: HoldQueue<P::Buffer>,
@@ -99,11 +101,19 @@ struct Core<P: Port> {
     counters: Arc<WorkerCounters>,
     generation: u64,
     show: Option<Show>,
+    meter: M,
 }
 
 impl<P: Port> Worker<P> {
     /// A worker that has done nothing yet.
     pub fn new(options: WorkerOptions<P>) -> Self {
+        Self::metered(options, Unmetered)
+    }
+}
+
+impl<P: Port, M: Meter> Worker<P, M> {
+    /// The same, with a meter.
+    pub fn metered(options: WorkerOptions<P>, meter: M) -> Self {
         let counters = options.counters;
         counters.conntrack.capacity.set(options.conntrack.capacity() as u64);
         let core = Core {
@@ -127,6 +137,7 @@ impl<P: Port> Worker<P> {
             counters,
             generation: 0,
             show: None,
+            meter,
         };
         Self { reader: options.reader, received: Burst::new(), core }
     }
@@ -217,7 +228,7 @@ impl<P: Port> Worker<P> {
     }
 }
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     #[inline]
     fn poll(
         &mut self,
@@ -239,8 +250,10 @@ impl<P: Port> Core<P> {
             received += self.send_for_kernel(tables);
         }
         for index in 0..self.ports.len() {
+            self.meter.passed(Stage::Rest);
             let Some(port) = self.ports.get_mut(index) else { break };
             port.receive(burst);
+            self.meter.passed(Stage::Receive);
             if !burst.is_empty() {
                 received += burst.len();
                 self.process(burst, index as u8, tables, now_ms);
@@ -262,11 +275,14 @@ impl<P: Port> Core<P> {
         if self.show.is_some() {
             self.show_flows(now_ms);
         }
+        self.meter.passed(Stage::Rest);
         self.flush_all();
         if !self.exceptions.is_empty() {
             self.flush_to_kernel();
         }
+        self.meter.passed(Stage::Transmit);
         self.reap(tables, now_ms);
+        self.meter.passed(Stage::Reap);
         received
     }
 

@@ -2,8 +2,8 @@
 
 use conntrack::{Probe, Segment};
 
-use super::Core;
 use super::stages::{classify_burst, parse_burst, probe_burst, select_burst, select_burst_steered};
+use super::{Core, Meter, Stage};
 use crate::answer::{self, LinkAnswer};
 use crate::buffer::Buffer;
 use crate::classify::Class;
@@ -41,7 +41,7 @@ impl Work {
     }
 }
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     /// Takes a burst that came in at `port_index` through all stages; what is to be sent is in
     /// the transmit bursts afterwards.
     pub(super) fn process(
@@ -62,18 +62,24 @@ impl<P: Port> Core<P> {
             self.outcomes.extend(std::iter::repeat_n(unknown, burst.len()));
         }
         let bytes = parse_burst(burst, port, &self.hasher, &self.conntrack, &mut self.work);
+        self.meter.passed(Stage::Parse);
         self.counters.received_packets.add(burst.len() as u64);
         self.counters.received_bytes.add(bytes);
         classify_burst(&mut self.work, tables, &self.counters);
+        self.meter.passed(Stage::Classify);
         probe_burst(&mut self.work, &self.conntrack, tables);
+        self.meter.passed(Stage::Probe);
         let selector =
             Selector { tables, conntrack: &mut self.conntrack, counters: &self.counters, now_ms };
         let tally = match tables.steered {
             false => select_burst(&mut self.work, selector),
             true => select_burst_steered(&mut self.work, burst, selector),
         };
+        self.meter.passed(Stage::Select);
         tally.add_to(&self.counters);
+        self.meter.passed(Stage::Count);
         let ready = self.send_ready(burst, tables);
+        self.meter.passed(Stage::Rewrite);
         // What is left: to be answered, held, given to others, or dropped.
         for (place, packet) in burst.drain(..).enumerate() {
             let Some(&work) = self.work.get(place) else { return };

@@ -2,7 +2,7 @@
 //! the port's interface, what the kernel sends goes out of the port, before anything else of a
 //! round.
 
-use super::Core;
+use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::parse::Parsed;
 use crate::port::Port;
@@ -10,7 +10,7 @@ use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
 use crate::vip::address_bits;
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     /// A packet for the node's own kernel.
     #[cold]
     pub(super) fn hand_to_kernel(

@@ -5,8 +5,8 @@
 //!              flow, which the first of them names                    flow, and from there out
 //! ```
 
-use super::Core;
 use super::burst::Work;
+use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::fragment::datagrams::Arrival;
 use crate::fragment::piece::{Piece, sender};
@@ -18,7 +18,7 @@ use crate::select;
 use crate::tables::{BackendState, Tables};
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     /// Deals with a fragment to a VIP's address, or has it dealt with where its datagram's meet.
     #[cold]
     pub(super) fn take_fragment(

@@ -12,8 +12,8 @@
 //! its pool: transmit queues free to one pool only, and caches of a thread hold buffers of its own
 //! pool only.
 
-use super::Core;
 use super::burst::Work;
+use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::handoff::{ARRIVED, Errand, Handed};
 use crate::parse::Parsed;
@@ -22,7 +22,7 @@ use crate::select::{Selection, Selector, Tally};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     /// Has a packet of the flow `parsed.key` dealt with by the worker that has the flow: here and
     /// now, or there.
     pub(super) fn bring(

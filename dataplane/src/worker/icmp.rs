@@ -4,8 +4,8 @@
 use arrayvec::ArrayVec;
 use conntrack::Family;
 
-use super::Core;
 use super::burst::Work;
+use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::forward::{self, fragment, mss};
 use crate::handoff::Errand;
@@ -19,7 +19,7 @@ use crate::tables::{Backend, Oversize, Tables};
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 use crate::wire::{IcmpHeader, Ipv4Header, Ipv6Header};
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     /// An ICMP message to a VIP or to the node.
     #[cold]
     pub(super) fn icmp(

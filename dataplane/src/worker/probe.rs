@@ -1,7 +1,7 @@
 //! A worker's part in the probes of backends (see [`crate::probe`]): it sends what it is told to,
 //! the way it sends a client's packet, and hands up the answers that come to it.
 
-use super::Core;
+use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::forward;
 use crate::parse::Parsed;
@@ -10,7 +10,7 @@ use crate::probe::ProbePacket;
 use crate::tables::{BackendState, Tables};
 use crate::verdict::Verdict;
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     /// Sends a probe's packet to the backend at `index`, if that is still the one meant and can
     /// be reached.
     #[cold]

@@ -4,8 +4,8 @@
 use arrayvec::ArrayVec;
 use conntrack::Segment;
 
-use super::Core;
 use super::burst::Work;
+use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::classify::Class;
 use crate::forward::{self, OuterHeaders};
@@ -15,7 +15,7 @@ use crate::select::Selection;
 use crate::tables::{Backend, Tables};
 use crate::verdict::{Outcome, Verdict};
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     /// Rewrites the packets of `burst` that can be sent as they are, and puts them into the
     /// transmit bursts. All others stay in `burst`, in their order and unchanged where a rewrite
     /// failed, with their work at the front of `self.work`. Returns how many were sent.

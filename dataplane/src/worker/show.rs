@@ -1,6 +1,6 @@
 //! The flow dump: a slice of the table between bursts, copied to the control thread.
 
-use super::Core;
+use super::{Core, Meter};
 use crate::link::{FlowFilter, FlowRecord};
 use crate::port::Port;
 
@@ -21,7 +21,7 @@ impl Show {
     }
 }
 
-impl<P: Port> Core<P> {
+impl<P: Port, M: Meter> Core<P, M> {
     /// Copies one slice; ends the show when the table or the limit is through.
     #[cold]
     pub(super) fn show_flows(&mut self, now_ms: u32) {
