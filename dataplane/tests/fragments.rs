@@ -8,21 +8,13 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
-use common::world::{GATEWAY_MAC, NODE_MAC, PoolSpec, World, backend, vip, vip6};
-use conntrack::{FlowKey, Table};
-use dataplane::buffer::{Buffer, Frame};
-use dataplane::counters::WorkerCounters;
+use common::several::{self, Node};
+use common::world::{GATEWAY_MAC, NODE_MAC, World};
+use conntrack::FlowKey;
+use dataplane::buffer::Buffer;
 use dataplane::fragment::Early;
-use dataplane::handoff;
-use dataplane::link::WorkerLink;
-use dataplane::port::memory::MemoryPort;
-use dataplane::publish::Publisher;
-use dataplane::rss::{HashedKinds, Rss};
-use dataplane::tables::{BackendState, Forwarding, Tables};
-use dataplane::vip::{VipPorts, VipProtocol};
-use dataplane::worker::{Worker, WorkerOptions};
+use dataplane::tables::BackendState;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -125,96 +117,13 @@ fn inner(packet: &[u8]) -> Vec<u8> {
 }
 
 fn world() -> World {
-    let pool =
-        PoolSpec { forwarding: Forwarding::Ipip, entropy: 0, reselect: false, table_size: 251 };
-    let names = ["a", "b", "c", "d"];
-    let mut vip6 = vip6("2001:db8:cafe::1", VipPorts::One(53), VipProtocol::Udp, 0);
-    vip6.matches.prefix_length = 128;
-    World {
-        pools: vec![pool],
-        backends: (1..).zip(names).map(|(n, id)| backend(0, id, [10, 0, 0, n], 0)).collect(),
-        vips: vec![vip(VIP.octets(), VipPorts::One(53), VipProtocol::Udp, 0), vip6],
-    }
+    several::dns(VIP.octets(), &VIP6.to_string())
 }
 
-/// A node of several workers.
-struct Node {
-    publisher: Publisher<Tables>,
-    workers: Vec<Worker<MemoryPort>>,
-    counters: Vec<Arc<WorkerCounters>>,
-    rss: Option<Rss>,
-    now: u64,
-}
-
-impl Node {
-    fn new(workers: usize, computable: bool) -> Self {
-        let publisher = Publisher::new(world().tables(1));
-        let rss = computable.then(|| {
-            let key = (0..40).map(|n: u8| n.wrapping_mul(97).wrapping_add(13)).collect();
-            let table = (0..128).map(|slot| slot % workers as u16).collect();
-            let kinds =
-                HashedKinds { ipv4: true, ipv4_udp: true, ipv6: true, ..HashedKinds::default() };
-            Rss::new(key, table, kinds).unwrap()
-        });
-        let shared: Arc<[Option<Rss>]> = Arc::from([rss.clone()]);
-        let counters: Vec<Arc<WorkerCounters>> =
-            (0..workers).map(|_| Arc::new(WorkerCounters::new())).collect();
-        let ends = handoff::connect(workers);
-        let workers = (0u16..)
-            .zip(ends)
-            .zip(&counters)
-            .map(|((number, ends), counters)| {
-                Worker::new(WorkerOptions {
-                    ports: vec![MemoryPort::new(), MemoryPort::new()],
-                    reader: publisher.reader(),
-                    conntrack: Table::new(64).unwrap(),
-                    hash_seed: [1, 2, 3, 4],
-                    number,
-                    workers: workers as u16,
-                    link: WorkerLink::new(),
-                    counters: Arc::clone(counters),
-                })
-                .join(ends, Arc::clone(&shared))
-            })
-            .collect();
-        Self { publisher, workers, counters, rss, now: 1_000_000_000 }
-    }
-
-    fn push(&mut self, worker: usize, frame: &[u8]) {
-        self.workers[worker].port_mut(0).unwrap().push(Frame::new(frame));
-    }
-
-    /// The worker that ordinary packets of a flow come to.
-    fn home(&self, flow: Flow, otherwise: usize) -> usize {
-        match &self.rss {
-            Some(rss) => usize::from(rss.queue(&flow.key()).unwrap()),
-            None => otherwise,
-        }
-    }
-
-    /// Lets all workers work until none has anything left.
-    fn settle(&mut self) {
-        let rounds = 4 * self.workers.len() + 4;
-        for _ in 0..rounds {
-            for worker in &mut self.workers {
-                worker.poll(self.now);
-            }
-        }
-    }
-
-    /// What went out: the packet inside the tunnel, and the last byte of the backend's address.
-    fn sent(&mut self) -> Vec<(Vec<u8>, u8)> {
-        let frames = self.workers.iter_mut().flat_map(|w| w.port_mut(0).unwrap().take_sent());
-        frames.map(|frame| (inner(&frame.data()[34..]), frame.data()[33])).collect()
-    }
-
-    fn drops(&self) -> u64 {
-        self.counters.iter().map(|counters| counters.total_drops()).sum()
-    }
-
-    fn sum(&self, count: impl Fn(&WorkerCounters) -> u64) -> u64 {
-        self.counters.iter().map(|counters| count(counters)).sum()
-    }
+/// What went out: the packet inside the tunnel, and the last byte of the backend's address.
+fn out(node: &mut Node) -> Vec<(Vec<u8>, u8)> {
+    let frames = node.take_sent().into_iter();
+    frames.map(|frame| (inner(&frame.data()[34..]), frame.data()[33])).collect()
 }
 
 /// One datagram of a case: its flow, its length, where it is cut, and how it arrives.
@@ -279,7 +188,7 @@ fn fragments(flow: Flow, sent: &Sent, identification: u32) -> Vec<Vec<u8>> {
 }
 
 fn run(case: &Case) -> Result<(), TestCaseError> {
-    let mut node = Node::new(case.workers, case.computable);
+    let mut node = Node::new(&world(), case.workers, case.computable);
     let flows: Vec<Flow> =
         (1..).zip(&case.flows).map(|(number, (v6, ..))| Flow { number, v6: *v6 }).collect();
     // Some flows have an entry from before the pool changed, wherever the device brought them.
@@ -287,10 +196,10 @@ fn run(case: &Case) -> Result<(), TestCaseError> {
     for (at, (flow, (_, early, worker))) in flows.iter().zip(&case.flows).enumerate() {
         let frame = flow.frame(0, &flow.datagram(30, 0), 0, false);
         if *early {
-            let home = node.home(*flow, worker.index(case.workers));
+            let home = node.home(&flow.key(), worker.index(case.workers));
             node.push(home, &frame);
             node.settle();
-            expected.insert(at, node.sent()[0].1);
+            expected.insert(at, out(&mut node)[0].1);
         }
     }
     let mut changed = world();
@@ -298,12 +207,12 @@ fn run(case: &Case) -> Result<(), TestCaseError> {
     changed.backends[1].state = BackendState::Draining;
     node.publisher.publish(changed.tables(2));
     // For the others the table says so, to a node of its own.
-    let mut oracle = Node::new(1, false);
+    let mut oracle = Node::new(&world(), 1, false);
     oracle.publisher.publish(changed.tables(2));
     for (at, flow) in flows.iter().enumerate().filter(|(at, _)| !case.flows[*at].1) {
         oracle.push(0, &flow.frame(0, &flow.datagram(30, 0), 0, false));
         oracle.settle();
-        expected.insert(at, oracle.sent()[0].1);
+        expected.insert(at, out(&mut oracle)[0].1);
     }
     // All fragments of all datagrams, with copies, in a random order.
     let mut arriving = Vec::new();
@@ -324,11 +233,11 @@ fn run(case: &Case) -> Result<(), TestCaseError> {
         node.push(worker.index(case.workers), frame);
         if *work {
             let worker = worker.index(case.workers);
-            node.workers[worker].poll(node.now);
+            node.poll(worker);
         }
     }
     node.settle();
-    for (packet, backend) in node.sent() {
+    for (packet, backend) in out(&mut node) {
         if let Some((expected, seen)) = wanted.get_mut(&packet) {
             prop_assert_eq!(backend, *expected, "to the flow's backend");
             *seen += 1;
@@ -339,7 +248,7 @@ fn run(case: &Case) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(node.sum(|c| c.handoffs.given.get()), node.sum(|c| c.handoffs.taken.get()));
     // A copy that comes when its datagram is done waits for a first fragment that never comes.
-    node.now += 10_000_000_000;
+    node.now_ms += 10_000;
     for _ in 0..300 {
         node.settle();
     }
@@ -366,7 +275,7 @@ proptest! {
 #[test]
 fn a_flow_known_only_by_its_fragments_keeps_its_backend_when_the_pool_changes() {
     for computable in [false, true] {
-        let mut node = Node::new(3, computable);
+        let mut node = Node::new(&world(), 3, computable);
         let sent = Sent { flow: 0, length: 400, cuts: Vec::new(), copies: Vec::new() };
         let flows: Vec<Flow> = (1..40).map(|number| Flow { number, v6: number % 2 == 0 }).collect();
         let mut backends = Vec::new();
@@ -378,7 +287,7 @@ fn a_flow_known_only_by_its_fragments_keeps_its_backend_when_the_pool_changes() 
                 node.push(0, &flow.frame(number, &payload[200..], 200, false));
                 node.push(1, &flow.frame(number, &payload[..200], 0, true));
                 node.settle();
-                let sent = node.sent();
+                let sent = out(&mut node);
                 assert_eq!(sent.len(), 2, "{flow:?}, round {round}");
                 assert_eq!(sent[0].1, sent[1].1);
                 match round {
@@ -400,26 +309,26 @@ fn a_flow_known_only_by_its_fragments_keeps_its_backend_when_the_pool_changes() 
 
 #[test]
 fn fragments_that_waited_go_with_a_datagram_that_a_reload_sends_by_its_addresses() {
-    let mut node = Node::new(1, false);
+    let mut node = Node::new(&world(), 1, false);
     let flow = Flow { number: 1, v6: false };
     let payload = flow.datagram(400, 0);
     node.push(0, &flow.frame(9, &payload[200..], 200, false));
     node.settle();
-    assert_eq!((node.sent().len(), node.sum(|c| c.fragments.waiting.get())), (0, 1));
+    assert_eq!((out(&mut node).len(), node.sum(|c| c.fragments.waiting.get())), (0, 1));
     let mut tables = world().tables(2);
     tables.fragments.early = Early::Hash;
     node.publisher.publish(tables);
     node.push(0, &flow.frame(9, &payload[104..200], 104, true));
     node.push(0, &flow.frame(9, &payload[..104], 0, true));
     node.settle();
-    let sent = node.sent();
+    let sent = out(&mut node);
     assert_eq!(sent.len(), 3);
     assert!(sent.iter().all(|(_, backend)| *backend == sent[0].1));
     // Nothing is left that could lose its time, or be counted twice.
-    node.now += 10_000_000_000;
+    node.now_ms += 10_000;
     node.settle();
     node.push(0, &flow.frame(9, &payload[200..], 200, false));
     node.settle();
     assert_eq!(node.sum(|c| c.fragments.datagrams.get()), 1);
-    assert_eq!((node.sent().len(), node.drops()), (1, 0));
+    assert_eq!((out(&mut node).len(), node.drops()), (1, 0));
 }

@@ -7,21 +7,13 @@
 mod common;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
-use common::world::{GATEWAY_MAC, NODE_MAC, PoolSpec, World, backend, vip, vip6};
-use conntrack::{FlowKey, Table};
-use dataplane::buffer::{Buffer, Frame};
-use dataplane::counters::WorkerCounters;
-use dataplane::handoff;
-use dataplane::link::WorkerLink;
-use dataplane::port::memory::MemoryPort;
-use dataplane::publish::Publisher;
-use dataplane::rss::{HashedKinds, Rss};
-use dataplane::tables::{BackendState, Forwarding, Tables};
-use dataplane::vip::{VipPorts, VipProtocol};
+use common::several::{self, Node};
+use common::world::{GATEWAY_MAC, NODE_MAC, World};
+use conntrack::FlowKey;
+use dataplane::buffer::Buffer;
+use dataplane::tables::BackendState;
 use dataplane::wire::{IpProtocol, Ipv4Header, Ipv6Header, checksum, icmpv6};
-use dataplane::worker::{Worker, WorkerOptions};
 use zerocopy::IntoBytes;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -105,88 +97,25 @@ fn framed(ethertype: [u8; 2], packet: &[u8]) -> Vec<u8> {
 }
 
 fn world() -> World {
-    let pool =
-        PoolSpec { forwarding: Forwarding::Ipip, entropy: 0, reselect: false, table_size: 251 };
-    let mut vip6 = vip6("2001:db8:cafe::1", VipPorts::One(53), VipProtocol::Udp, 0);
-    vip6.matches.prefix_length = 128;
-    let names = ["a", "b", "c", "d"];
-    World {
-        pools: vec![pool],
-        backends: (1..).zip(names).map(|(n, id)| backend(0, id, [10, 0, 0, n], 0)).collect(),
-        vips: vec![vip(VIP.octets(), VipPorts::One(53), VipProtocol::Udp, 0), vip6],
-    }
+    several::dns(VIP.octets(), &VIP6.to_string())
 }
 
-/// A node of several workers.
-struct Node {
-    publisher: Publisher<Tables>,
-    workers: Vec<Worker<MemoryPort>>,
-    counters: Vec<Arc<WorkerCounters>>,
-    rss: Option<Rss>,
-    now_ms: u64,
+/// Sends a frame in at a worker: the packets that go out, each with the last byte of the backend's
+/// address and what is in the tunnel.
+fn send(node: &mut Node, worker: usize, frame: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    node.push(worker, frame);
+    node.settle();
+    let sent = node.take_sent().into_iter();
+    sent.map(|frame| (frame.data()[33], frame.data()[34..].to_vec())).collect()
 }
 
-impl Node {
-    /// `computable`: the device says how it spreads flows.
-    fn new(count: u16, computable: bool) -> Self {
-        let publisher = Publisher::new(world().tables(1));
-        let rss = computable.then(|| {
-            let key = (0..40).map(|n: u8| n.wrapping_mul(97).wrapping_add(13)).collect();
-            let kinds =
-                HashedKinds { ipv4: true, ipv4_udp: true, ipv6: true, ..HashedKinds::default() };
-            Rss::new(key, (0..128).map(|slot| slot % count).collect(), kinds).unwrap()
-        });
-        let shared: Arc<[Option<Rss>]> = Arc::from([rss.clone()]);
-        let counters: Vec<_> = (0..count).map(|_| Arc::new(WorkerCounters::new())).collect();
-        let ends = handoff::connect(usize::from(count));
-        let workers = (0..count)
-            .zip(ends)
-            .zip(&counters)
-            .map(|((number, ends), counters)| {
-                Worker::new(WorkerOptions {
-                    ports: vec![MemoryPort::new(), MemoryPort::new()],
-                    reader: publisher.reader(),
-                    conntrack: Table::new(64).unwrap(),
-                    hash_seed: [1, 2, 3, 4],
-                    number,
-                    workers: count,
-                    link: WorkerLink::new(),
-                    counters: Arc::clone(counters),
-                })
-                .join(ends, Arc::clone(&shared))
-            })
-            .collect();
-        Self { publisher, workers, counters, rss, now_ms: 1_000 }
-    }
+/// The worker that a flow's ordinary packets come to.
+fn home(node: &Node, flow: Flow) -> usize {
+    node.home(&flow.key(), usize::from(flow.0 / 2) % node.workers.len())
+}
 
-    /// Sends a frame in at a worker: the packets that go out, each with the last byte of the
-    /// backend's address and what is in the tunnel.
-    fn send(&mut self, worker: usize, frame: &[u8]) -> Vec<(u8, Vec<u8>)> {
-        self.workers[worker].port_mut(0).unwrap().push(Frame::new(frame));
-        for _ in 0..self.workers.len() + 2 {
-            for worker in &mut self.workers {
-                worker.poll(self.now_ms * 1_000_000);
-            }
-        }
-        let sent = self.workers.iter_mut().flat_map(|w| w.port_mut(0).unwrap().take_sent());
-        sent.map(|frame| (frame.data()[33], frame.data()[34..].to_vec())).collect()
-    }
-
-    /// The worker that a flow's ordinary packets come to.
-    fn home(&self, flow: Flow) -> usize {
-        match &self.rss {
-            Some(rss) => usize::from(rss.queue(&flow.key()).unwrap()),
-            None => usize::from(flow.0 / 2) % self.workers.len(),
-        }
-    }
-
-    fn entries(&self) -> usize {
-        self.workers.iter().map(|worker| worker.conntrack().len()).sum()
-    }
-
-    fn sum(&self, count: impl Fn(&WorkerCounters) -> u64) -> u64 {
-        self.counters.iter().map(|counters| count(counters)).sum()
-    }
+fn stored(node: &Node) -> usize {
+    node.workers.iter().map(|worker| worker.conntrack().len()).sum()
 }
 
 /// The error went in whole, but for the hop it has used.
@@ -204,13 +133,16 @@ fn assert_is(inner: &[u8], error: &[u8]) {
 #[test]
 fn an_error_finds_its_flow_s_backend_from_any_worker_and_leaves_no_trace() {
     for (count, computable) in [(1, false), (2, true), (2, false), (4, true), (4, false)] {
-        let mut node = Node::new(count, computable);
+        let mut node = Node::new(&world(), count, computable);
         // Half of the flows (of each family) have an entry; then two backends get no more flows.
         let known = |flow: Flow| flow.0 % 4 < 2;
         let mut before = Vec::new();
         for flow in (0..FLOWS).map(Flow) {
             let sent = match known(flow) {
-                true => node.send(node.home(flow), &flow.datagram()),
+                true => {
+                    let home = home(&node, flow);
+                    send(&mut node, home, &flow.datagram())
+                }
                 false => Vec::new(),
             };
             before.push(sent.first().map(|(backend, _)| *backend));
@@ -219,14 +151,14 @@ fn an_error_finds_its_flow_s_backend_from_any_worker_and_leaves_no_trace() {
         changed.backends[1].state = BackendState::Draining;
         changed.backends[3].state = BackendState::Draining;
         node.publisher.publish(changed.tables(2));
-        let entries = node.entries();
+        let entries = stored(&node);
         assert_eq!(entries, usize::from(FLOWS) / 2);
         let mut moved = None;
         for flow in (0..FLOWS).map(Flow) {
             let error = flow.too_big();
             let mut answers = Vec::new();
-            for worker in 0..usize::from(count) {
-                let sent = node.send(worker, &error);
+            for worker in 0..count {
+                let sent = send(&mut node, worker, &error);
                 let [(backend, inner)] = &sent[..] else { panic!("{flow:?}: {sent:?}") };
                 assert_is(inner, &error);
                 answers.push(*backend);
@@ -241,18 +173,18 @@ fn an_error_finds_its_flow_s_backend_from_any_worker_and_leaves_no_trace() {
             }
         }
         let moved = moved.expect("a flow of which entry and table disagree");
-        assert_eq!(node.entries(), entries, "none was made");
-        let errors = u64::from(FLOWS) * u64::from(count);
+        assert_eq!(stored(&node), entries, "none was made");
+        let errors = u64::from(FLOWS) * count as u64;
         assert_eq!(node.sum(|counters| counters.icmp.delivered.get()), errors);
         assert_eq!(node.sum(|counters| counters.total_drops()), 0);
         assert_eq!(node.sum(|counters| counters.handoffs.given.get()) > 0, count > 1);
         // What a later packet of the flow finds is what the errors would have changed: the entry is
         // over a minute after the flow's own last packet, not after the last error.
         node.now_ms += 50_000;
-        let sent = node.send(0, &moved.too_big());
+        let sent = send(&mut node, 0, &moved.too_big());
         assert!(matches!(sent[0].0, 2 | 4), "its entry is still there");
         node.now_ms += 20_000;
-        let sent = node.send(0, &moved.too_big());
+        let sent = send(&mut node, 0, &moved.too_big());
         assert!(matches!(sent[0].0, 1 | 3), "kept alive by an error");
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod packets;
 pub(crate) mod pipeline;
 pub(crate) mod pooled;
+pub(crate) mod several;
 mod tunnels;
 mod verify;
 mod verify_icmp;
