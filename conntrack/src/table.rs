@@ -104,7 +104,8 @@ pub enum Inserted {
     New,
     /// Stored in the place of another entry, which is gone.
     Replaced(Removed),
-    /// Not stored: every slot in reach holds a confirmed, live flow. Forward statelessly.
+    /// Not stored: the table is full, and no slot in reach holds a flow that may go (all that do
+    /// are confirmed and live; free ones beyond the capacity stay free). Forward statelessly.
     Refused,
 }
 

@@ -1,8 +1,8 @@
 //! The run-to-completion loop: a burst in, through the stages, a burst out.
 //!
 //! A worker owns its queues, its conntrack table and its counters, and shares nothing that is
-//! written but the rings to and from other workers. It pins the published tables once a burst, reads the clock once a burst, and does not
-//! allocate, lock, call the system or log per packet.
+//! written but the rings to and from other workers. It pins the published tables once a burst, reads
+//! the clock once a burst, and does not allocate, lock, call the system or log per packet.
 
 mod burst;
 mod exception;
