@@ -118,6 +118,17 @@ pub fn second(tables: &Tables, vip: u32, chosen: u32, parsed: &Parsed) -> Option
     }
 }
 
+/// [`second`]'s address, for who may not need to know.
+#[inline(always)]
+pub(crate) fn second_address<'a>(
+    tables: &'a Tables,
+    vip: u32,
+    chosen: u32,
+    parsed: &'a Parsed,
+) -> impl FnOnce() -> Option<IpAddr> + 'a {
+    move || second(tables, vip, chosen, parsed).map(|(_, address)| address)
+}
+
 #[cfg(test)]
 mod tests {
     use maglev::Member;

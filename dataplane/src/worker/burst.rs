@@ -12,7 +12,7 @@ use crate::hold::{HOLD_MS, Held};
 use crate::link::NeighbourSeen;
 use crate::parse::Parsed;
 use crate::port::{Burst, Port};
-use crate::second_chance::second;
+use crate::second_chance::second_address;
 use crate::select::{Selection, Selector};
 use crate::tables::{BackendState, NO_ROUTE, PortTable, Tables};
 use crate::tags;
@@ -182,7 +182,7 @@ impl<P: Port, M: Meter> Core<P, M> {
             self.clamp(&mut packet, &work.parsed, vip, index, tables);
         }
         let parsed = &work.parsed;
-        let second = || second(tables, vip, index, parsed).map(|(_, address)| address);
+        let second = second_address(tables, vip, index, parsed);
         let rewritten = forward::rewrite_naming(
             &mut packet,
             parsed,

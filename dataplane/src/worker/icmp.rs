@@ -13,7 +13,7 @@ use crate::icmp::quote::{Quote, is_delivered};
 use crate::icmp::report::{self, LONGEST_V6, Report};
 use crate::parse::Parsed;
 use crate::port::Port;
-use crate::second_chance::second;
+use crate::second_chance::second_address;
 use crate::select::{Selection, select_quoted};
 use crate::tables::{Backend, Oversize, Tables};
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
@@ -149,7 +149,7 @@ impl<P: Port, M: Meter> Core<P, M> {
             return Err(DropReason::TooBig);
         }
         let Work { parsed, flow_hash, .. } = work;
-        let second = || second(tables, vip, index, parsed).map(|(_, address)| address);
+        let second = second_address(tables, vip, index, parsed);
         let outer = &mut self.outer;
         forward::rewrite_oversize(&mut packet, parsed, backend, *flow_hash, outer, second)?;
         let device = self.ports.get_mut(usize::from(backend.port)).ok_or(DropReason::NoBuffer)?;
