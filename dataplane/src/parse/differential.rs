@@ -221,7 +221,7 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn config() -> ProptestConfig {
+pub(super) fn config() -> ProptestConfig {
     ProptestConfig {
         cases: if cfg!(miri) { 20 } else { 10_000 },
         failure_persistence: None,

@@ -9,6 +9,8 @@ use etherparse::{
 };
 use proptest::prelude::*;
 
+use super::differential::config;
+
 use super::*;
 use crate::buffer::Frame;
 use crate::wire::MacAddress;
@@ -232,14 +234,6 @@ fn frames() -> impl Strategy<Value = (Vec<u8>, usize)> {
             (with_checksum(frame, ip), ip)
         },
     )
-}
-
-fn config() -> ProptestConfig {
-    ProptestConfig {
-        cases: if cfg!(miri) { 20 } else { 10_000 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
 }
 
 proptest! {
