@@ -22,6 +22,7 @@ mod judge_tunnel;
 mod links;
 mod ndp;
 mod neighbours;
+mod refused;
 mod tags;
 mod tunnels;
 mod vips;
@@ -185,6 +186,7 @@ pub(crate) fn all() -> Vec<Case> {
         tunnels::cases(),
         exception::cases(),
         icmp::cases(),
+        refused::cases(),
         fragments::cases(),
     ]
     .into_iter()
