@@ -47,25 +47,35 @@ pub fn vip_address(ip: Ip, number: u32) -> IpAddr {
     }
 }
 
-/// The flow with this number, which is below [`MOST_FLOWS`].
-pub fn flow(ip: Ip, number: u32) -> Flow {
+/// The client of flow `number`, a 24-bit number, and its port.
+#[inline]
+pub fn client(number: u32) -> (u32, u16) {
     let client = (number / FLOWS_PER_CLIENT).wrapping_mul(SCRAMBLE) & 0xff_ffff;
     let port = 1024 + (number % FLOWS_PER_CLIENT) * 16_001 + client % 16_001;
-    let [_, high, rest @ ..] = client.to_be_bytes();
+    (client, port as u16)
+}
+
+/// The IPv4 address of a client: in 10.0.0.0/8.
+#[inline]
+pub fn client_v4(client: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | client)
+}
+
+/// The IPv6 address of a client: in 2001:db8:100::/40, each in a network of its own, as most are.
+#[inline]
+pub fn client_v6(client: u32) -> Ipv6Addr {
+    const FIRST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0x2aa, 0xff, 0xfe00, 1);
+    Ipv6Addr::from_bits(FIRST.to_bits() | u128::from(client) << 64)
+}
+
+/// The flow with this number, which is below [`MOST_FLOWS`].
+pub fn flow(ip: Ip, number: u32) -> Flow {
+    let (client, source_port) = client(number);
     let source = match ip {
-        Ip::V4 => Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | client).into(),
-        // Clients differ in their networks, as most do.
-        Ip::V6 => {
-            let (network, host) = (u16::from(high), u16::from_be_bytes(rest));
-            Ipv6Addr::new(0x2001, 0xdb8, 0x100 | network, host, 0x2aa, 0xff, 0xfe00, 1).into()
-        }
+        Ip::V4 => client_v4(client).into(),
+        Ip::V6 => client_v6(client).into(),
     };
-    Flow {
-        source,
-        source_port: port as u16,
-        destination: vip_address(ip, number),
-        destination_port: VIP_PORT,
-    }
+    Flow { source, source_port, destination: vip_address(ip, number), destination_port: VIP_PORT }
 }
 
 /// The numbers below `count` in an order without locality; the same order every time
@@ -100,6 +110,13 @@ mod tests {
             let family = |address: IpAddr| address.is_ipv4() == (ip == Ip::V4);
             assert!(flows.iter().all(|flow| family(flow.source) && flow.source_port >= 1024));
         }
+    }
+
+    #[test]
+    fn clients_have_networks_of_their_own() {
+        let client = 0x12_3456;
+        assert_eq!(client_v4(client).to_string(), "10.18.52.86");
+        assert_eq!(client_v6(client).to_string(), "2001:db8:112:3456:2aa:ff:fe00:1");
     }
 
     #[test]

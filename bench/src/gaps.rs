@@ -2,8 +2,7 @@
 //!
 //! A worker that polls again after `g` nanoseconds lets a packet that came just after its last
 //! poll wait for `g`. Gaps are counted by phase (the driver of a run says which one it is) in a
-//! histogram with 16 buckets for each power of two, so that a figure is at most 6 % too high. A
-//! poll costs a reading of the time stamp counter and an addition more.
+//! [`Histogram`]. A poll costs a reading of the time stamp counter and an addition more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,11 +11,10 @@ use dataplane::clock::Clock;
 use dataplane::port::{Burst, Port};
 use serde::Serialize;
 
+use crate::histogram::Histogram;
+
 /// Phases that are told apart. Gaps in any later one are not counted.
 pub const PHASES: usize = 2;
-/// Buckets of a power of two.
-const FINE: usize = 16;
-const BUCKETS: usize = 64 * FINE;
 
 /// The wrapper around a port.
 #[derive(Debug)]
@@ -26,7 +24,7 @@ pub struct Gaps<P> {
     /// When it was polled last, and in which phase.
     last: (u64, usize),
     phase: Arc<AtomicUsize>,
-    histograms: Box<[[u64; BUCKETS]; PHASES]>,
+    histograms: [Histogram; PHASES],
 }
 
 /// What lay between polls in one phase.
@@ -50,8 +48,7 @@ pub struct GapFigures {
 impl<P: Port> Gaps<P> {
     /// Times the polls of `inner`; `phase` is the one that gaps are counted for.
     pub fn new(inner: P, clock: Clock, phase: Arc<AtomicUsize>) -> Self {
-        let histograms = Box::new([[0; BUCKETS]; PHASES]);
-        Self { inner, clock, last: (0, usize::MAX), phase, histograms }
+        Self { inner, clock, last: (0, usize::MAX), phase, histograms: Default::default() }
     }
 
     /// The port itself.
@@ -72,56 +69,22 @@ impl<P: Port> Gaps<P> {
         self.last = (now, phase);
         // A gap that began in another phase belongs to neither.
         if phase == before
-            && let Some(count) =
-                self.histograms.get_mut(phase).and_then(|all| all.get_mut(bucket(now - last)))
+            && let Some(histogram) = self.histograms.get_mut(phase)
         {
-            *count += 1;
+            histogram.record(now - last);
         }
     }
 }
 
-/// The bucket of a value: exact below 16, then 16 for each power of two.
-#[inline]
-fn bucket(value: u64) -> usize {
-    if value < FINE as u64 {
-        return value as usize;
-    }
-    let power = value.ilog2() as usize;
-    let fraction = (value >> (power - 4)) as usize & (FINE - 1);
-    (power - 3) * FINE + fraction
-}
-
-/// The largest value of a bucket.
-fn upper(bucket: usize) -> u64 {
-    if bucket < FINE {
-        return bucket as u64;
-    }
-    let (power, fraction) = (bucket / FINE + 3, (bucket % FINE) as u128);
-    let next = (FINE as u128 + fraction + 1) << (power - 4);
-    u64::try_from(next - 1).unwrap_or(u64::MAX)
-}
-
-fn figures(counts: &[u64; BUCKETS]) -> GapFigures {
-    let each = || counts.iter().enumerate().map(|(bucket, count)| (upper(bucket), *count));
-    let polls: u64 = counts.iter().sum();
-    let time: u128 = each().map(|(gap, count)| u128::from(gap) * u128::from(count)).sum();
-    // The smallest gap up to which at least `share` thousandths of the weight lie.
-    let quantile = |share: u128, total: u128, weight: fn(u64, u64) -> u128| {
-        let mut sum = 0;
-        let found = each().filter(|(_, count)| *count > 0).find(|(gap, count)| {
-            sum += weight(*gap, *count);
-            sum * 1000 >= total * share
-        });
-        found.map_or(0, |(gap, _)| gap)
-    };
-    let by_count = |share| quantile(share, polls.into(), |_, count| count.into());
+fn figures(histogram: &Histogram) -> GapFigures {
+    let time = |gap: u64, count: u64| u128::from(gap) * u128::from(count);
     GapFigures {
-        polls,
-        p50_ns: by_count(500),
-        p99_ns: by_count(990),
-        p999_ns: by_count(999),
-        time_p999_ns: quantile(999, time, |gap, count| u128::from(gap) * u128::from(count)),
-        max_ns: each().filter(|(_, count)| *count > 0).map(|(gap, _)| gap).max().unwrap_or(0),
+        polls: histogram.count(),
+        p50_ns: histogram.quantile(500_000),
+        p99_ns: histogram.quantile(990_000),
+        p999_ns: histogram.quantile(999_000),
+        time_p999_ns: histogram.quantile_by(999_000, time),
+        max_ns: histogram.max(),
     }
 }
 
@@ -149,31 +112,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_are_in_order_and_at_most_a_sixteenth_wide() {
-        let mut last = None;
-        for value in (0..5000).chain((13..64).flat_map(|power| [(1 << power) - 1, 1 << power])) {
-            let found = bucket(value);
-            assert!(last.is_none_or(|last| last <= found), "{value}");
-            last = Some(found);
-            assert!(upper(found) >= value, "{value}");
-            assert!(upper(found) - value <= value / 16, "{value}");
-        }
-        assert_eq!(upper(bucket(u64::MAX)), u64::MAX);
-    }
-
-    #[test]
     fn one_long_gap_is_the_longest_and_much_of_the_time() {
-        let mut counts = [0; BUCKETS];
-        counts[bucket(1_000)] = 9_999;
-        counts[bucket(50_000_000)] = 1;
-        let found = figures(&counts);
-        let near = |value: u64, is: u64| (value..=value + value / 16).contains(&is);
+        let mut histogram = Histogram::default();
+        (0..9_999).for_each(|_| histogram.record(1_000));
+        histogram.record(50_000_000);
+        let found = figures(&histogram);
+        let near = |value: u64, is: u64| (value..=value + value / 64).contains(&is);
         assert_eq!(found.polls, 10_000);
         assert!(near(1_000, found.p50_ns) && near(1_000, found.p999_ns), "{found:?}");
         assert!(
             near(50_000_000, found.max_ns) && near(50_000_000, found.time_p999_ns),
             "{found:?}"
         );
-        assert_eq!(figures(&[0; BUCKETS]), GapFigures::default());
+        assert_eq!(figures(&Histogram::default()), GapFigures::default());
     }
 }

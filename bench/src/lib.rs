@@ -4,18 +4,25 @@
 //! test, as an operator would configure it; [`weir`] runs it as `weir run` does, with a
 //! [`sampled`] port whose packets [`verify`] compares byte by byte; [`testpmd`] is the yardstick.
 //! [`side_by_side`] interleaves them; [`swaps`] exchanges tables meanwhile, and looks at [`gaps`]
-//! between polls. Single parts are measured in `benches/`.
+//! between polls. The [`generator`] makes packets instead of reading them, at a rate, and measures
+//! how long they were on their way: [`latency`], through a node at the end of a [`cable`], or with [`generate`] over
+//! any device. Single parts are measured in `benches/`.
 //!
 //! [`fleet`] is the other half: the control plane at full size, with processes of `weir`.
 
 #![forbid(unsafe_code)]
 
+pub mod cable;
 pub mod capture;
 pub mod cpu_time;
 pub mod fleet;
 pub mod flows;
 pub mod frame;
 pub mod gaps;
+pub mod generate;
+pub mod generator;
+pub mod histogram;
+pub mod latency;
 pub mod sampled;
 pub mod scenario;
 pub mod side_by_side;

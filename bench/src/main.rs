@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow};
 use bench::flows::Ip;
 use bench::frame::Kind;
 use bench::scenario::{self, Case};
-use bench::{capture, side_by_side, swaps, weir};
+use bench::{capture, generate, latency, side_by_side, swaps, weir};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Whole-path benchmarks of Weir.
@@ -92,6 +92,26 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         work: PathBuf,
     },
+    /// Send packets over a device, receive them, and tell how many came back, how late.
+    Generate(generate::Options),
+    /// Measure how long packets are in the node, at shares of its capacity; prints a table.
+    Latency {
+        /// Also write the result as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// How often each point is measured.
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+        /// How long each measurement takes.
+        #[arg(long, default_value_t = 0.3)]
+        seconds: f64,
+        /// How many flows.
+        #[arg(long, default_value_t = 4096)]
+        flows: u32,
+        /// Print how many MiB of hugepages that needs, instead.
+        #[arg(long)]
+        memory: bool,
+    },
     /// Print how many MiB of hugepages a case needs.
     Memory {
         /// The case; without, the one that needs most.
@@ -143,6 +163,14 @@ fn run(command: Command) -> Result<()> {
         }
         Command::SideBySide { json, rounds, seconds, work } => {
             side_by_side::run(&side_by_side::Options { json, rounds, seconds, work })
+        }
+        Command::Generate(options) => generate::run(&options),
+        Command::Latency { flows, memory: true, .. } => {
+            println!("{}", latency::memory(flows));
+            Ok(())
+        }
+        Command::Latency { json, rounds, seconds, flows, .. } => {
+            latency::run(&latency::Options { json, rounds, seconds, flows })
         }
         Command::Memory { case } => {
             let needed = Case::NAMES

@@ -162,6 +162,43 @@ pub fn configuration(source: &Path, case: Case) -> String {
 
 /// The same with another weight of backend 0: another table.
 pub fn configuration_with(source: &Path, case: Case, weight: u16) -> String {
+    let link = Link { device: device(source), ..Link::ordinary(case) };
+    configuration_over(&link, case, weight)
+}
+
+/// Where a node's packets come from, and which ones its VIPs take.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// DPDK's device string.
+    pub device: String,
+    /// Bytes of an IP packet.
+    pub mtu: u16,
+    /// `false`: on ordinary pages.
+    pub hugepages: bool,
+    /// VIPs of these versions of IP.
+    pub vips: Vec<Ip>,
+    /// The VIPs' protocol: `tcp`, or `any`.
+    pub protocol: &'static str,
+    /// Memory of the process.
+    pub memory_mib: u32,
+}
+
+impl Link {
+    /// What most cases have; the device is to be filled in.
+    pub fn ordinary(case: Case) -> Self {
+        Self {
+            device: String::new(),
+            mtu: 1500,
+            hugepages: true,
+            vips: vec![case.ip],
+            protocol: "tcp",
+            memory_mib: memory_mib(case.flows, case.table),
+        }
+    }
+}
+
+/// The text of the configuration of a node of `case` over `link`, with this weight of backend 0.
+pub fn configuration_over(link: &Link, case: Case, weight: u16) -> String {
     let mut text = format!(
         r#"[node]
 name = "bench"
@@ -171,6 +208,7 @@ zone = "bench"
 memory_mib = {memory}
 main_core = 0
 worker_cores = [{WORKER_CORE}]
+hugepages = {hugepages}
 idle = "spin"
 file_prefix = "weir-bench-{process}"
 
@@ -181,15 +219,18 @@ flows = {table}
 name = "uplink"
 device = "{device}"
 mac = "{mac}"
+mtu = {mtu}
 addresses = ["{NODE_ADDRESS}/24", "{NODE_ADDRESS6}/64"]
 gateways = ["{ROUTER_ADDRESS}"]
 rx_descriptors = {DESCRIPTORS}
 tx_descriptors = {DESCRIPTORS}
 "#,
-        memory = memory_mib(case.flows, case.table),
+        memory = link.memory_mib,
+        hugepages = link.hugepages,
+        mtu = link.mtu,
         process = std::process::id(),
         table = case.table,
-        device = device(source),
+        device = link.device,
         mac = mac_text(NODE_MAC),
     );
     let mut line = |arguments: std::fmt::Arguments<'_>| {
@@ -216,10 +257,11 @@ tx_descriptors = {DESCRIPTORS}
         line(format_args!("  [[pool.backend]]\n  id = \"{id}\"\n  address = \"{address}\""));
         line(format_args!("  weight = {weight}"));
     }
-    for number in 0..VIPS {
-        let address = vip_address(case.ip, number);
+    let protocol = link.protocol;
+    for (number, ip) in link.vips.iter().flat_map(|ip| (0..VIPS).map(move |number| (number, *ip))) {
+        let address = vip_address(ip, number);
         line(format_args!("\n[[vip]]\naddress = \"{address}\"\nport = {VIP_PORT}"));
-        line(format_args!("protocol = \"tcp\"\npool = \"{POOL}\""));
+        line(format_args!("protocol = \"{protocol}\"\npool = \"{POOL}\""));
     }
     text
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use config::Config;
 use conntrack::{Memory, Table};
 use control::node::{Node, PortFacts};
@@ -172,8 +172,15 @@ where
     let mut node = Node::new(config, &[facts], clock.now() / 1_000_000)?;
     let stop = Arc::new(AtomicBool::new(false));
     let port = wrap(queue, clock.clone());
+    let stopped = Arc::clone(&stop);
+    let work = move |worker: &mut Worker<P>, clock: &Clock, counters: &WorkerCounters| {
+        worker.run(clock, Idle::Spin, &stopped);
+        let port = worker.port_mut(0).ok_or_else(|| anyhow!("the worker has no port"))?;
+        Ok(harvest(port, counters))
+    };
+    let core = Some(usize::from(scenario::WORKER_CORE));
     let (thread, counters) =
-        start_worker(&eal, &mut node, port, harvest, case, clock.clone(), &stop)?;
+        start_worker(&eal, &mut node, port, case.table, core, clock.clone(), work)?;
     let driven = drive(&mut Running {
         node: &mut node,
         counters: &counters,
@@ -203,10 +210,10 @@ fn check(report: &Report, case: Case) -> Result<()> {
     Ok(())
 }
 
-fn eal_options(config: &Config) -> EalOptions {
+pub(crate) fn eal_options(config: &Config) -> EalOptions {
     EalOptions {
         memory_mib: config.dpdk.memory_mib,
-        hugepages: true,
+        hugepages: config.dpdk.hugepages,
         main_core: u32::from(config.dpdk.main_core),
         file_prefix: config.dpdk.file_prefix.clone(),
         pci_devices: Vec::new(),
@@ -235,14 +242,16 @@ fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
     Ok((device, pool))
 }
 
-fn start_worker<P, R>(
+/// A worker of `node` over `port`, with a table of `flows`, on a thread of its own, bound to `core`,
+/// that does `work` with it and ends.
+pub(crate) fn start_worker<P, R>(
     eal: &Eal,
     node: &mut Node,
     port: P,
-    harvest: fn(&mut P, &WorkerCounters) -> R,
-    case: Case,
+    flows: u32,
+    core: Option<usize>,
     clock: Clock,
-    stop: &Arc<AtomicBool>,
+    work: impl FnOnce(&mut Worker<P>, &Clock, &WorkerCounters) -> Result<R> + Send + 'static,
 ) -> Result<(JoinHandle<Result<R>>, Arc<WorkerCounters>)>
 where
     P: Port + Send + 'static,
@@ -251,7 +260,7 @@ where
 {
     let parts = node.add_worker();
     let counters = Arc::clone(&parts.handle.counters);
-    let flows = case.table as usize;
+    let flows = flows as usize;
     let layout = Memory::layout(flows)?;
     let memory = HugeMemory::zeroed(eal, "the conntrack table", layout.size(), 64, -1)?;
     let options = WorkerOptions {
@@ -264,18 +273,17 @@ where
         link: parts.handle.link,
         counters: Arc::clone(&counters),
     };
-    let stop = Arc::clone(stop);
-    let core = usize::from(scenario::WORKER_CORE);
     let body = move || -> Result<R> {
-        if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
-            bail!("core {core} is not there, or not ours to use");
+        if let Some(core) = core {
+            ensure!(
+                core_affinity::set_for_current(core_affinity::CoreId { id: core }),
+                "core {core} is not there, or not ours to use"
+            );
         }
         let _registration = WorkerRegistration::new()?;
         let counters = Arc::clone(&options.counters);
         let mut worker = Worker::new(options).unrecorded();
-        worker.run(&clock, Idle::Spin, &stop);
-        let port = worker.port_mut(0).ok_or_else(|| anyhow!("the worker has no port"))?;
-        Ok(harvest(port, &counters))
+        work(&mut worker, &clock, &counters)
     };
     let thread = std::thread::Builder::new().name(WORKER_NAME.to_owned()).spawn(body)?;
     Ok((thread, counters))

@@ -5,8 +5,9 @@
 //! it; [`Mbuf`] is one packet. Everything outside this folder uses the safe API only.
 //!
 //! Invariants kept here: one `Mbuf` value per `rte_mbuf` (no `Clone`; sending gives it up), one
-//! thread per queue (`Queue` is `Send` but not `Sync`, and only [`Device::take_queues`] makes
-//! them), pools outlive the devices that use them.
+//! thread per receive and per transmit queue (`Queue` is `Send` but not `Sync`, only
+//! [`Device::take_queues`] makes them, and [`Queue::cross`] hands their halves on), pools outlive
+//! the devices that use them.
 
 #![expect(unsafe_code, reason = "the foreign functions of DPDK")]
 

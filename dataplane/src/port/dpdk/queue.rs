@@ -12,14 +12,17 @@ use crate::port::{BURST, Burst, Port};
 
 /// A queue pair. `Send`, so that it can be handed to its worker, but not `Sync`: DPDK's queues
 /// take no locks.
+///
+/// Each receive queue, and each transmit queue, is one value's only; both are one device's unless
+/// [`Queue::cross`] exchanged them.
 #[derive(Debug)]
 pub struct Queue {
-    port: u16,
-    queue: u16,
+    receive_from: (u16, u16),
+    transmit_to: (u16, u16),
     pool: Mempool,
     longest_frame: usize,
-    /// Keeps the device started while a queue of it exists.
-    _device: Arc<Opened>,
+    /// Keep the devices started while a queue of them exists.
+    _devices: [Arc<Opened>; 2],
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -30,8 +33,35 @@ impl Queue {
         pool: Mempool,
         longest_frame: usize,
     ) -> Self {
-        let port = device.port;
-        Self { port, queue, pool, longest_frame, _device: device, _not_sync: PhantomData }
+        Self {
+            receive_from: (device.port, queue),
+            transmit_to: (device.port, queue),
+            pool,
+            longest_frame,
+            _devices: [Arc::clone(&device), device],
+            _not_sync: PhantomData,
+        }
+    }
+
+    /// Exchanges what two queue pairs receive from: the first of the result receives what comes in
+    /// at `b` and transmits to `a`, the second the other way round. Of two devices that return what
+    /// they are given (`net_ring`) this makes the two ends of a cable; of two links, one that
+    /// transmits on one and receives on the other.
+    pub fn cross(a: Self, b: Self) -> (Self, Self) {
+        let [from_a, to_a] = a._devices;
+        let [from_b, to_b] = b._devices;
+        let end = |receive_from, transmit_to, pool, longest_frame, devices| Self {
+            receive_from,
+            transmit_to,
+            pool,
+            longest_frame,
+            _devices: devices,
+            _not_sync: PhantomData,
+        };
+        (
+            end(b.receive_from, a.transmit_to, a.pool, a.longest_frame, [from_b, to_a]),
+            end(a.receive_from, b.transmit_to, b.pool, b.longest_frame, [from_a, to_b]),
+        )
     }
 }
 
@@ -42,12 +72,13 @@ impl Port for Queue {
     fn receive(&mut self, burst: &mut Burst<Mbuf>) {
         let before = burst.len();
         let room = BURST - before;
+        let (port, queue) = self.receive_from;
         // SAFETY: the burst has room for `room` more elements behind `before`; Mbuf is a
         // transparent non-null pointer, and rx_burst writes only valid mbufs that are ours from
-        // then on. The queue exists (Device::take_queues) and this thread alone uses it.
+        // then on. The queue exists (Device::take_queues) and this thread alone receives from it.
         unsafe {
             let target = burst.as_mut_ptr().add(before).cast();
-            let count = dpdk_sys::rte_eth_rx_burst(self.port, self.queue, target, room as u16);
+            let count = dpdk_sys::rte_eth_rx_burst(port, queue, target, room as u16);
             burst.set_len(before + usize::from(count));
         }
         for mbuf in &mut burst[before..] {
@@ -59,15 +90,16 @@ impl Port for Queue {
     #[inline]
     fn transmit(&mut self, burst: &mut Burst<Mbuf>) {
         let count = burst.len();
+        let (port, queue) = self.transmit_to;
         let mut sent = 0;
         // A full descriptor ring often has room again at once; a bounded number of tries.
         for _ in 0..TRANSMIT_TRIES {
             // SAFETY: elements sent..count are live mbufs of ours, and the device takes
-            // ownership of those it accepts; the queue exists and this thread alone uses it.
+            // ownership of those it accepts; the queue exists and this thread alone transmits to it.
             sent += usize::from(unsafe {
                 dpdk_sys::rte_eth_tx_burst(
-                    self.port,
-                    self.queue,
+                    port,
+                    queue,
                     burst.as_mut_ptr().add(sent).cast(),
                     (count - sent) as u16,
                 )

@@ -1,0 +1,391 @@
+//! How long a packet is in the node, at shares of what the path can do.
+//!
+//! The generator is at the near end of a [`crate::cable`], one worker at the far end. First comes
+//! the **capacity**: as many packets as the worker takes. Then, at each share of it, packets are
+//! sent evenly for a slice of time, in both idle modes and over the ring that leads back, one after
+//! the other, round after round. A figure is the median over the rounds: what else a machine does now
+//! and then is in few of them, and shown in the spread.
+//!
+//! What is **added** by the node is the time through it less the time over the ring that leads back:
+//! the same generator, the same rate, the same kind of ring.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dataplane::port::dpdk::Queue;
+use dataplane::worker::Idle;
+use serde::Serialize;
+
+use crate::cable::{self, Cable, Setup};
+use crate::flows::{VIP_PORT, VIPS};
+use crate::generator::sizes::SizeMix;
+use crate::generator::traffic::{Destinations, Families, Mix, Protocols};
+use crate::generator::{Figures, Generator, Report, Run};
+use crate::scenario::{Case, Link, NODE_MAC, ROUTER_MAC, WORKER_CORE};
+
+/// Shares of the capacity, in percent.
+const LOADS: [u64; 4] = [10, 50, 80, 95];
+/// A rate at which a worker that backs off sleeps between any two packets.
+const TRICKLE: u64 = 10_000;
+/// Before a slice is measured its traffic flows for so long.
+const WARM_UP: Duration = Duration::from_millis(50);
+/// What the generator catches up with: a burst, so that its own pauses make no queue.
+const MOST_OWED: u64 = 64;
+
+/// What a spinning node may add at 80 %, 99th percentile, nanoseconds.
+const MOST_ADDED: u64 = 50_000;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Also write the result as JSON.
+    pub json: Option<PathBuf>,
+    /// How often each point is measured.
+    pub rounds: usize,
+    /// Seconds of each time.
+    pub seconds: f64,
+    /// Flows that the packets are of.
+    pub flows: u32,
+}
+
+/// One point: a load and who was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point {
+    /// `spin`, `backoff`, or `loopback`: the ring without a node.
+    pub mode: &'static str,
+    /// Percent of the capacity; `None`: 10,000 packets a second.
+    pub load_percent: Option<u64>,
+    /// Packets a second that were asked for.
+    pub rate: u64,
+    /// Rounds.
+    pub rounds: usize,
+    /// Packets sent, in all rounds.
+    pub sent: u64,
+    /// Packets that did not come back, in all rounds: `sent` less those received.
+    pub lost: u64,
+    /// Of them, those that the worker had no room for in its receive ring.
+    pub refused: u64,
+    /// Packets never made, as the generator was away when they were due.
+    pub skipped: u64,
+    /// Medians over the rounds, nanoseconds.
+    pub p50_ns: u64,
+    /// 90 in a hundred packets took no longer.
+    pub p90_ns: u64,
+    /// 99 in a hundred.
+    pub p99_ns: u64,
+    /// 999 in a thousand.
+    pub p999_ns: u64,
+    /// The slowest packet of a round.
+    pub max_ns: u64,
+    /// The least and the greatest p99 of a round.
+    pub p99_spread_ns: [u64; 2],
+    /// Less the loopback's at the same rate: what the node adds. p50, p90, p99, p99.9, max.
+    pub added_ns: [u64; 5],
+    /// The share of the time that the worker was busy with packets; 0 for the loopback.
+    pub worker_busy: f64,
+    /// The median of how long the generator itself was away at the longest, nanoseconds.
+    pub longest_away_ns: u64,
+}
+
+/// The whole result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Latency {
+    /// The CPU's name.
+    pub cpu: String,
+    /// Flows of the packets.
+    pub flows: u32,
+    /// Millions of packets a second: the most that came through, median of the rounds.
+    pub capacity_mpps: f64,
+    /// The share of the time that the worker was busy then: below 0.9 the generator is the limit.
+    pub capacity_worker_busy: f64,
+    /// Millions of packets a second that the generator sends and receives without a node.
+    pub generator_mpps: f64,
+    /// All points.
+    pub points: Vec<Point>,
+}
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Loopback,
+    Node(Idle),
+}
+
+impl Who {
+    const ALL: [Self; 3] = [Self::Loopback, Self::Node(Idle::Spin), Self::Node(Idle::Backoff)];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Node(Idle::Spin) => "spin",
+            Self::Node(Idle::Backoff) => "backoff",
+        }
+    }
+}
+
+/// One slice.
+struct Slice {
+    figures: Figures,
+    busy: f64,
+}
+
+/// Measures, prints a table, and writes JSON if asked to.
+///
+/// # Errors
+/// When DPDK cannot be set up, or packets did something else than to go through.
+pub fn run(options: &Options) -> Result<()> {
+    ensure!(options.rounds > 0, "0 rounds (expected 1 or more)");
+    ensure!(options.seconds > 0.0, "{} seconds (expected more than 0)", options.seconds);
+    let case = Case {
+        flows: options.flows,
+        table: table(options.flows),
+        ..Case::named("hit_4k").context("the case \"hit_4k\"")?
+    };
+    let link = Link { memory_mib: cable::memory_mib(case.table), ..Link::ordinary(case) };
+    let setup = Setup { case, link, core: Some(usize::from(WORKER_CORE)) };
+    let result = cable::with_a_node(&setup, |cable| measure(cable, options))?;
+    print!("{}", table_of(&result));
+    if let Some(path) = &options.json {
+        write(path, &result)?;
+    }
+    let is_bound = |point: &&Point| point.load_percent == Some(80) && point.mode == "spin";
+    let [_, _, p99, ..] =
+        result.points.iter().find(is_bound).map_or([0; 5], |point| point.added_ns);
+    ensure!(
+        p99 <= MOST_ADDED,
+        "at 80 % the node adds {} us (expected {} at most)",
+        p99 / 1000,
+        MOST_ADDED / 1000
+    );
+    Ok(())
+}
+
+/// Memory that is needed, in MiB.
+pub fn memory(flows: u32) -> u32 {
+    cable::memory_mib(table(flows))
+}
+
+/// Flows that the table holds: as in the benchmarks of the same flows.
+fn table(flows: u32) -> u32 {
+    if flows <= 1 << 14 { 1 << 16 } else { flows.saturating_mul(2).max(2_000_000) }
+}
+
+/// The shortest frames of TCP over IPv4, that go on, to the node's VIPs.
+fn mix(flows: u32) -> Result<Mix> {
+    Ok(Mix {
+        families: Families::V4,
+        protocols: Protocols::Tcp,
+        flows,
+        syn_share: 0.0,
+        sizes: SizeMix::parse("64")?,
+        destinations: Destinations::vips(VIPS, VIP_PORT),
+        to: NODE_MAC,
+        from: ROUTER_MAC,
+    })
+}
+
+fn measure(mut cable: Cable, options: &Options) -> Result<Latency> {
+    let mix = mix(options.flows)?;
+    let ends = cable.near.take().zip(cable.loopback.take());
+    let (near, back) = ends.context("the cable's ends are taken")?;
+    let mut through = Generator::new(near, &mix, cable.clock.clone())?;
+    let mut around = Generator::new(back, &mix, cable.clock.clone())?;
+    let slice = Duration::from_secs_f64(options.seconds);
+    let flat_out = Run {
+        rate: None,
+        time: slice,
+        most_owed: MOST_OWED,
+        most_packets: u64::MAX,
+        patience: Run::PATIENCE,
+    };
+
+    // Every flow gets its entry.
+    let all = Run {
+        time: Duration::from_secs(60),
+        most_packets: 2 * u64::from(options.flows),
+        ..flat_out
+    };
+    one(&mut cable, &mut through, &mut around, Who::Node(Idle::Spin), &all)?;
+    let misses = cable.counters.conntrack.misses.get();
+
+    let mut capacities = Vec::new();
+    let mut busy = Vec::new();
+    let mut own = Vec::new();
+    for _ in 0..options.rounds {
+        let found = one(&mut cable, &mut through, &mut around, Who::Node(Idle::Spin), &flat_out)?;
+        capacities.push(found.figures.received_mpps);
+        busy.push(found.busy);
+        let found = one(&mut cable, &mut through, &mut around, Who::Loopback, &flat_out)?;
+        own.push(found.figures.received_mpps);
+    }
+    let capacity = median(&capacities);
+    ensure!(capacity > 0.1, "only {capacity:.3} million packets a second came through");
+
+    let loads: Vec<Option<u64>> = LOADS.into_iter().map(Some).chain([None]).collect();
+    let rate_of =
+        |load: Option<u64>| load.map_or(TRICKLE, |percent| (capacity * 1e4) as u64 * percent);
+    let mut slices: Vec<Vec<Slice>> = Vec::new();
+    slices.resize_with(loads.len() * Who::ALL.len(), Vec::new);
+    for _ in 0..options.rounds {
+        let points = loads.iter().flat_map(|load| Who::ALL.map(|who| (*load, who)));
+        for ((load, who), slices) in points.zip(&mut slices) {
+            let run = Run { rate: Some(rate_of(load)), ..flat_out };
+            one(&mut cable, &mut through, &mut around, who, &Run { time: WARM_UP, ..run })?;
+            slices.push(one(&mut cable, &mut through, &mut around, who, &run)?);
+        }
+    }
+    let missed = cable.counters.conntrack.misses.get() - misses;
+    let forwarded = cable.counters.forwarded.get();
+    ensure!(missed * 1000 <= forwarded, "{missed} of {forwarded} packets found no entry");
+    let mut points = Vec::new();
+    for (load, group) in loads.iter().zip(slices.chunks(Who::ALL.len())) {
+        let [baseline, ..] = group else { continue };
+        for (who, slices) in Who::ALL.into_iter().zip(group) {
+            points.push(point(*load, rate_of(*load), who, slices, baseline));
+        }
+    }
+    Ok(Latency {
+        cpu: cpu(),
+        flows: options.flows,
+        capacity_mpps: capacity,
+        capacity_worker_busy: median(&busy),
+        generator_mpps: median(&own),
+        points,
+    })
+}
+
+/// One slice.
+fn one(
+    cable: &mut Cable,
+    through: &mut Generator<Queue>,
+    around: &mut Generator<Queue>,
+    who: Who,
+    run: &Run,
+) -> Result<Slice> {
+    match who {
+        Who::Loopback => {
+            // The node is looked after in both, so that both have the pauses that it makes.
+            let report = around.run(run, |now, _| {
+                cable.step(now);
+                true
+            });
+            Ok(Slice { figures: report.figures(), busy: 0.0 })
+        }
+        Who::Node(idle) => {
+            let counters = cable.counters.clone();
+            let before = counters.busy_nanoseconds.get();
+            let report: Report = cable.while_working(idle, |cable| {
+                through.run(run, |now, _| {
+                    cable.step(now);
+                    true
+                })
+            })?;
+            let busy = (counters.busy_nanoseconds.get() - before) as f64 / 1e9;
+            Ok(Slice { figures: report.figures(), busy: busy / report.seconds.max(1e-9) })
+        }
+    }
+}
+
+fn point(
+    load_percent: Option<u64>,
+    rate: u64,
+    who: Who,
+    slices: &[Slice],
+    baseline: &[Slice],
+) -> Point {
+    let sum = |value: fn(&Figures) -> u64| slices.iter().map(|slice| value(&slice.figures)).sum();
+    let of = |slices: &[Slice], value: fn(&Figures) -> u64| {
+        let values: Vec<f64> = slices.iter().map(|slice| value(&slice.figures) as f64).collect();
+        median(&values) as u64
+    };
+    let figures: [fn(&Figures) -> u64; 5] =
+        [|f| f.p50_ns, |f| f.p90_ns, |f| f.p99_ns, |f| f.p999_ns, |f| f.max_ns];
+    let [p50_ns, p90_ns, p99_ns, p999_ns, max_ns] = figures.map(|value| of(slices, value));
+    let p99 = || slices.iter().map(|slice| slice.figures.p99_ns);
+    let busy: Vec<f64> = slices.iter().map(|slice| slice.busy).collect();
+    Point {
+        mode: who.name(),
+        load_percent,
+        rate,
+        rounds: slices.len(),
+        sent: sum(|f| f.sent),
+        lost: sum(|f| f.lost + f.refused),
+        refused: sum(|f| f.refused),
+        skipped: sum(|f| f.skipped),
+        p50_ns,
+        p90_ns,
+        p99_ns,
+        p999_ns,
+        max_ns,
+        p99_spread_ns: [p99().min().unwrap_or(0), p99().max().unwrap_or(0)],
+        added_ns: figures.map(|value| of(slices, value).saturating_sub(of(baseline, value))),
+        worker_busy: median(&busy),
+        longest_away_ns: of(slices, |f| f.longest_away_ns),
+    }
+}
+
+fn table_of(result: &Latency) -> String {
+    let mut text = String::new();
+    let mut line = |arguments: std::fmt::Arguments<'_>| {
+        // Writing to a String cannot fail.
+        let _ = text.write_fmt(arguments);
+        text.push('\n');
+    };
+    let Latency { cpu, flows, capacity_mpps, capacity_worker_busy, generator_mpps, .. } = result;
+    line(format_args!("{cpu}"));
+    line(format_args!(
+        "capacity {capacity_mpps:.2} Mpps (64-byte frames of {flows} flows, ipip; the worker busy \
+         {:.0} %); the generator alone {generator_mpps:.2} Mpps",
+        capacity_worker_busy * 100.0
+    ));
+    line(format_args!("microseconds, medians of the rounds; added: less the loopback's"));
+    line(format_args!(
+        "  load mode         Mpps     p50     p90     p99   p99.9      max   added: p50     p99   \
+         p99.9    p99 from..to       lost   busy"
+    ));
+    let us = |ns: u64| ns as f64 / 1e3;
+    for point in &result.points {
+        let load = point.load_percent.map_or("10 kpps".to_owned(), |load| format!("{load} %"));
+        let [added50, _, added99, added999, _] = point.added_ns.map(us);
+        let [least, most] = point.p99_spread_ns.map(us);
+        line(format_args!(
+            "{load:>6} {:<9} {:>7.2} {:>7.2} {:>7.2} {:>7.2} {:>7.2} {:>8.1} {added50:>12.2} \
+             {added99:>7.2} {added999:>7.2} {least:>7.2}..{most:<8.2} {:>7} {:>5.0}%",
+            point.mode,
+            point.rate as f64 / 1e6,
+            us(point.p50_ns),
+            us(point.p90_ns),
+            us(point.p99_ns),
+            us(point.p999_ns),
+            us(point.max_ns),
+            point.lost,
+            point.worker_busy * 100.0,
+        ));
+    }
+    text
+}
+
+fn write(path: &Path, result: &Latency) -> Result<()> {
+    let text = serde_json::to_string_pretty(result)? + "\n";
+    std::fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// The CPU's name, from the kernel.
+fn cpu() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    line.and_then(|line| line.split_once(": "))
+        .map_or("unknown CPU".to_owned(), |(_, name)| name.to_owned())
+}
+
+/// The middle one, or between the two in the middle; 0 where there are none.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match (sorted.get(sorted.len().saturating_sub(1) / 2), sorted.get(sorted.len() / 2)) {
+        (Some(low), Some(high)) => (low + high) / 2.0,
+        _ => 0.0,
+    }
+}
