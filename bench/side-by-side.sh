@@ -4,7 +4,7 @@
 #   bench/side-by-side.sh [--json FILE] [--rounds N] [--seconds S] [--quick]
 #
 #   --json FILE    also write the result as JSON
-#   --rounds N     measure each case N times (5); figures are medians
+#   --rounds N     measure each case N times (7); figures are medians
 #   --seconds S    for S seconds each time (3)
 #   --quick        two rounds of one second: to see that it works
 #

@@ -17,7 +17,7 @@ use dataplane::clock::Clock;
 use dataplane::counters::WorkerCounters;
 use dataplane::port::dpdk::{Device, DeviceOptions, Eal, Mempool, Queue, StartedDevice};
 use dataplane::wire::MacAddress;
-use dataplane::worker::Idle;
+use dataplane::worker::{Idle, Unmetered};
 
 use crate::scenario::{self, Case, DESCRIPTORS, Link, NODE_MAC, WEIGHT};
 use crate::weir;
@@ -146,7 +146,7 @@ pub fn with_a_node<T>(setup: &Setup, drive: impl FnOnce(Cable) -> Result<T>) -> 
     let (thread, counters) = weir::start_worker(
         &eal,
         &mut node,
-        far,
+        (far, Unmetered),
         setup.case.table,
         setup.core,
         clock.clone(),

@@ -13,7 +13,9 @@ use anyhow::{Result, anyhow};
 use bench::flows::Ip;
 use bench::frame::Kind;
 use bench::scenario::{self, Case};
-use bench::{capture, generate, latency, side_by_side, swaps, weir};
+use bench::{
+    capture, generate, instructions, latency, side_by_side, stage_table, stages, swaps, weir,
+};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Whole-path benchmarks of Weir.
@@ -83,7 +85,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
         /// How often each case is measured.
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 7)]
         rounds: usize,
         /// How long each measurement takes.
         #[arg(long, default_value_t = 3.0)]
@@ -111,6 +113,43 @@ enum Command {
         /// Print how many MiB of hugepages that needs, instead.
         #[arg(long)]
         memory: bool,
+    },
+    /// Where the cycles go, stage by stage; prints a table.
+    Stages(stage_table::Options),
+    /// One measurement of these; prints one line of JSON.
+    StageRun {
+        /// The packet source, made for this case.
+        #[arg(long, value_name = "FILE")]
+        source: PathBuf,
+        /// hit_4k, hit_1m, new, v6_hit_1m or gue_hit_1m.
+        #[arg(long)]
+        case: String,
+        /// How long to measure.
+        #[arg(long, default_value_t = 4.0)]
+        seconds: f64,
+    },
+    /// Count instructions a packet under valgrind's callgrind; prints a table for each case.
+    Instructions(instructions::Options),
+    /// What of it runs under valgrind: the path, for some bursts; prints one line of JSON.
+    InstructionRun {
+        /// The packet source, made for this case.
+        #[arg(long, value_name = "FILE")]
+        source: PathBuf,
+        /// hit_4k, hit_64k, new_64k, v6_hit_64k or gue_hit_64k.
+        #[arg(long)]
+        case: String,
+        /// Bursts, after those in which every flow gets its entry.
+        #[arg(long)]
+        bursts: u32,
+    },
+    /// Print the configuration of a case's node at another device, for `weir run`.
+    Configuration {
+        /// hit_4k, hit_1m, new, v6_hit_1m, gue_hit_1m or swap.
+        #[arg(long)]
+        case: String,
+        /// The device, as DPDK names it: 0000:3b:00.0.
+        #[arg(long)]
+        device: String,
     },
     /// Print how many MiB of hugepages a case needs.
     Memory {
@@ -146,10 +185,7 @@ fn run(command: Command) -> Result<()> {
             capture::write(&out, flows, if ipv6 { Ip::V6 } else { Ip::V4 }, kind)
         }
         Command::Run { source, case, seconds } => {
-            let names = Case::NAMES.join(", ");
-            let case = Case::named(&case)
-                .ok_or_else(|| anyhow!("no case \"{case}\" (expected one of {names})"))?;
-            let report = weir::run(&source, case, seconds)?;
+            let report = weir::run(&source, named(&case)?, seconds)?;
             println!("{}", serde_json::to_string(&report)?);
             Ok(())
         }
@@ -172,6 +208,22 @@ fn run(command: Command) -> Result<()> {
         Command::Latency { json, rounds, seconds, flows, .. } => {
             latency::run(&latency::Options { json, rounds, seconds, flows })
         }
+        Command::Stages(options) => stage_table::run(&options),
+        Command::StageRun { source, case, seconds } => {
+            let slices = stages::run(&source, named(&case)?, seconds)?;
+            println!("{}", serde_json::to_string(&slices)?);
+            Ok(())
+        }
+        Command::Instructions(options) => instructions::count(&options),
+        Command::InstructionRun { source, case, bursts } => {
+            let done = instructions::run(&source, instructions::named(&case)?, bursts)?;
+            println!("{}", serde_json::to_string(&done)?);
+            Ok(())
+        }
+        Command::Configuration { case, device } => {
+            print!("{}", scenario::configuration_at(&device, named(&case)?, scenario::WEIGHT));
+            Ok(())
+        }
         Command::Memory { case } => {
             let needed = Case::NAMES
                 .into_iter()
@@ -183,4 +235,9 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn named(case: &str) -> Result<Case> {
+    let names = Case::NAMES.join(", ");
+    Case::named(case).ok_or_else(|| anyhow!("no case \"{case}\" (expected one of {names})"))
 }

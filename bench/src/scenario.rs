@@ -162,7 +162,12 @@ pub fn configuration(source: &Path, case: Case) -> String {
 
 /// The same with another weight of backend 0: another table.
 pub fn configuration_with(source: &Path, case: Case, weight: u16) -> String {
-    let link = Link { device: device(source), ..Link::ordinary(case) };
+    configuration_at(&device(source), case, weight)
+}
+
+/// The same at a device of another kind: a NIC, behind which somebody plays the source.
+pub fn configuration_at(device: &str, case: Case, weight: u16) -> String {
+    let link = Link { device: device.to_owned(), ..Link::ordinary(case) };
     configuration_over(&link, case, weight)
 }
 

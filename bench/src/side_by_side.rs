@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::capture;
+use crate::figures::{median, round};
+use crate::machine::Machine;
 use crate::scenario::Case;
 use crate::testpmd::{self, Mode};
 
@@ -23,7 +25,7 @@ const QUIET: f64 = 0.97;
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the JSON list goes, if anywhere.
+    /// Where the JSON goes, if anywhere.
     pub json: Option<PathBuf>,
     /// How often each case is measured.
     pub rounds: usize,
@@ -31,6 +33,15 @@ pub struct Options {
     pub seconds: f64,
     /// A folder for the packet sources.
     pub work: PathBuf,
+}
+
+/// What the JSON holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// What it was measured on.
+    pub machine: Machine,
+    /// In the order of a round.
+    pub cases: Vec<Line>,
 }
 
 /// One line of the result.
@@ -128,6 +139,7 @@ pub fn run(options: &Options) -> Result<()> {
         let (path, case) = source(options, case)?;
         capture::write(&path, case.flows, case.ip, case.kind())?;
     }
+    let machine = Machine::here();
     let mut rates: Vec<Vec<f64>> = vec![Vec::new(); ENTRIES.len()];
     let mut notes: Vec<Fates> = vec![Fates::NONE; ENTRIES.len()];
     for round in 1..=options.rounds {
@@ -141,9 +153,9 @@ pub fn run(options: &Options) -> Result<()> {
     for (line, fates) in lines.iter_mut().zip(&notes) {
         line.swaps = fates.swaps();
     }
-    print(&lines, &notes, options);
+    print(&machine, &lines, &notes, options);
     if let Some(path) = &options.json {
-        let mut text = serde_json::to_string_pretty(&lines)?;
+        let mut text = serde_json::to_string_pretty(&Comparison { machine, cases: lines })?;
         text.push('\n');
         std::fs::write(path, text)
             .with_context(|| format!("{}: cannot be written", path.display()))?;
@@ -272,24 +284,14 @@ fn lines(rates: &[Vec<f64>]) -> Vec<Line> {
         .collect()
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match (sorted.get(sorted.len() / 2), sorted.len() % 2) {
-        (Some(upper), 0) => (sorted[sorted.len() / 2 - 1] + upper) / 2.0,
-        (middle, _) => middle.copied().unwrap_or(f64::NAN),
-    }
-}
-
-fn round(value: f64, digits: i32) -> f64 {
-    let scale = 10f64.powi(digits);
-    (value * scale).round() / scale
-}
-
-fn print(lines: &[Line], fates: &[Fates], options: &Options) {
-    let rounds = options.rounds;
-    println!("{}, {} cores; {rounds} rounds of {} s", cpu(), cores(), options.seconds);
-    println!("one worker, bursts of {}, 64-byte frames", dataplane::port::BURST);
+fn print(machine: &Machine, lines: &[Line], fates: &[Fates], options: &Options) {
+    println!("{machine}");
+    println!(
+        "{} rounds of {} s; one worker, bursts of {}, 64-byte frames",
+        options.rounds,
+        options.seconds,
+        dataplane::port::BURST
+    );
     println!();
     println!("case                      Mpps  ns/packet  to macswap      min      max   core");
     for (line, fates) in lines.iter().zip(fates) {
@@ -337,34 +339,9 @@ fn print(lines: &[Line], fates: &[Fates], options: &Options) {
     }
 }
 
-/// The CPU's name, from the kernel.
-fn cpu() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |key: &str| {
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        line.split_once(':').map(|(_, value)| value.trim().to_owned())
-    };
-    let name = field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    match (field("cpu family"), field("model\t")) {
-        (Some(family), Some(model)) => format!("{name} (family {family}, model {model})"),
-        _ => name,
-    }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_or_between_the_two_middles() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
 
     #[test]
     fn ratios_are_to_macswap_on_the_same_source() {
@@ -381,7 +358,13 @@ mod tests {
         let mut lines = lines(&rates);
         let fates = Fates { swaps: 7, steady: vec![2.0], losses: vec![0.5], ..Fates::NONE };
         lines[3].swaps = fates.swaps();
-        let json = serde_json::to_value(lines).unwrap();
+        let json = Comparison { machine: Machine::here(), cases: lines };
+        let json = serde_json::to_value(json).unwrap();
+        let machine = json["machine"].as_object().unwrap();
+        let expected =
+            ["commit", "core_mhz", "cores", "cpu", "dpdk", "hugepage_kib", "kernel", "tsc_mhz"];
+        assert!(expected.iter().all(|key| machine.contains_key(*key)), "{machine:?}");
+        let json = &json["cases"];
         let mut keys: Vec<&String> = json[0].as_object().unwrap().keys().collect();
         keys.sort();
         let expected = ["case", "max_mpps", "min_mpps", "mpps", "ns", "ratio_to_macswap", "rounds"];

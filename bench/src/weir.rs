@@ -20,7 +20,7 @@ use dataplane::port::Port;
 use dataplane::port::dpdk::{
     Device, DeviceOptions, Eal, EalOptions, HugeMemory, Mempool, Queue, WorkerRegistration,
 };
-use dataplane::worker::{Idle, Worker, WorkerOptions};
+use dataplane::worker::{Idle, Meter, Unmetered, Worker, WorkerOptions};
 use serde::Serialize;
 
 use crate::cpu_time::{self, CpuTime};
@@ -36,6 +36,9 @@ const STEP: Duration = Duration::from_millis(10);
 const SHORTEST_WARM_UP: Duration = Duration::from_millis(500);
 /// A source that has not gone round twice in this time is broken.
 const LONGEST_WARM_UP: Duration = Duration::from_secs(60);
+/// Key of the flow hash: the same in all runs.
+pub(crate) const HASH_SEED: [u64; 4] =
+    [0x6b8b_4567_327b_23c6, 0x643c_9869, 0x7454_5daa_1190_cde7, 0x1f16_e9e8];
 /// Share of the packets that may have another fate than the case says.
 const TOLERANCE: f64 = 0.001;
 
@@ -160,6 +163,27 @@ where
     P::Buffer: Send,
     R: Send + 'static,
 {
+    on_a_metered_node(source, case, wrap, |_| Unmetered, harvest, drive)
+}
+
+/// The same with a worker that tells the meter that `meter` makes when a stage is over.
+///
+/// # Errors
+/// As [`on_a_node`].
+pub(crate) fn on_a_metered_node<P, M, R, T>(
+    source: &Path,
+    case: Case,
+    wrap: impl FnOnce(Queue, Clock) -> P,
+    meter: impl FnOnce(Clock) -> M,
+    harvest: fn(&mut P, &WorkerCounters) -> R,
+    drive: impl FnOnce(&mut Running<'_>) -> Result<T>,
+) -> Result<(T, R, Node)>
+where
+    P: Port + Send + 'static,
+    P::Buffer: Send,
+    M: Meter + Send + 'static,
+    R: Send + 'static,
+{
     let text = scenario::configuration(source, case);
     let config = Config::parse(&text, "the benchmark's configuration")?.config;
     let eal = Eal::start(&eal_options(&config)).context("DPDK did not start")?;
@@ -171,16 +195,16 @@ where
     let facts = PortFacts { mac: device.mac(), any_mac: false };
     let mut node = Node::new(config, &[facts], clock.now() / 1_000_000)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let port = wrap(queue, clock.clone());
+    let ends = (wrap(queue, clock.clone()), meter(clock.clone()));
     let stopped = Arc::clone(&stop);
-    let work = move |worker: &mut Worker<P>, clock: &Clock, counters: &WorkerCounters| {
+    let work = move |worker: &mut Worker<P, M>, clock: &Clock, counters: &WorkerCounters| {
         worker.run(clock, Idle::Spin, &stopped);
         let port = worker.port_mut(0).ok_or_else(|| anyhow!("the worker has no port"))?;
         Ok(harvest(port, counters))
     };
     let core = Some(usize::from(scenario::WORKER_CORE));
     let (thread, counters) =
-        start_worker(&eal, &mut node, port, case.table, core, clock.clone(), work)?;
+        start_worker(&eal, &mut node, ends, case.table, core, clock.clone(), work)?;
     let driven = drive(&mut Running {
         node: &mut node,
         counters: &counters,
@@ -221,7 +245,8 @@ pub(crate) fn eal_options(config: &Config) -> EalOptions {
     }
 }
 
-fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
+/// Opens the device of `config` with a pool for the packets of `case`.
+pub(crate) fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
     let port = config.ports.first().ok_or_else(|| anyhow!("no port"))?;
     let options = DeviceOptions {
         device: port.device.clone(),
@@ -242,20 +267,21 @@ fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
     Ok((device, pool))
 }
 
-/// A worker of `node` over `port`, with a table of `flows`, on a thread of its own, bound to `core`,
+/// A worker of `node` over `port`, which tells `meter` about stages, with a table of `flows`, on a thread of its own, bound to `core`,
 /// that does `work` with it and ends.
-pub(crate) fn start_worker<P, R>(
+pub(crate) fn start_worker<P, M, R>(
     eal: &Eal,
     node: &mut Node,
-    port: P,
+    (port, meter): (P, M),
     flows: u32,
     core: Option<usize>,
     clock: Clock,
-    work: impl FnOnce(&mut Worker<P>, &Clock, &WorkerCounters) -> Result<R> + Send + 'static,
+    work: impl FnOnce(&mut Worker<P, M>, &Clock, &WorkerCounters) -> Result<R> + Send + 'static,
 ) -> Result<(JoinHandle<Result<R>>, Arc<WorkerCounters>)>
 where
     P: Port + Send + 'static,
     P::Buffer: Send,
+    M: Meter + Send + 'static,
     R: Send + 'static,
 {
     let parts = node.add_worker();
@@ -267,7 +293,7 @@ where
         ports: vec![port],
         reader: parts.reader,
         conntrack: Table::in_memory(Memory::from_region(flows, memory.leak())?),
-        hash_seed: [0x6b8b_4567_327b_23c6, 0x643c_9869, 0x7454_5daa_1190_cde7, 0x1f16_e9e8],
+        hash_seed: HASH_SEED,
         number: 0,
         workers: 1,
         link: parts.handle.link,
@@ -282,7 +308,7 @@ where
         }
         let _registration = WorkerRegistration::new()?;
         let counters = Arc::clone(&options.counters);
-        let mut worker = Worker::new(options).unrecorded();
+        let mut worker = Worker::metered(options, meter).unrecorded();
         work(&mut worker, &clock, &counters)
     };
     let thread = std::thread::Builder::new().name(WORKER_NAME.to_owned()).spawn(body)?;

@@ -27,4 +27,16 @@ impl Clock {
     pub fn now(&self) -> u64 {
         self.inner.now().saturating_duration_since(self.start).as_nanos() as u64
     }
+
+    /// The counter itself, in its own unit: the cheapest reading there is, for
+    /// [`Clock::nanoseconds`].
+    #[inline(always)]
+    pub fn ticks(&self) -> u64 {
+        self.inner.raw()
+    }
+
+    /// What so many ticks of the counter are in nanoseconds.
+    pub fn nanoseconds(&self, ticks: u64) -> u64 {
+        self.inner.delta_as_nanos(0, ticks)
+    }
 }
