@@ -9,6 +9,7 @@
 //! [`ipv6_extensions`]: crate::wire::ipv6_extensions
 
 mod common;
+mod common_v6;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use crate::wire::{
 };
 
 pub(crate) use common::{Station, parse_common};
+pub(crate) use common_v6::parse_common_v6;
 use transport::{Transport, transport};
 
 /// Tags a frame may carry: 802.1Q inside 802.1ad.
@@ -91,7 +93,8 @@ impl Parsed {
 /// Parses one packet that came in at `port`.
 #[inline]
 pub fn parse<B: Buffer>(buffer: &B, port: &PortTable) -> Parsed {
-    match parse_common(buffer, Station::of(port)) {
+    let station = Station::of(port);
+    match parse_common(buffer, station).or_else(|| parse_common_v6(buffer, station)) {
         Some(parsed) => parsed,
         None => parse_any(buffer, port),
     }

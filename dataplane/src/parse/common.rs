@@ -23,7 +23,8 @@ use crate::wire::{EthernetHeader, IpProtocol, Ipv4Header, TcpHeader, martian};
 const COMMON: usize = 14 + 20 + 20;
 
 /// The frame's first eight bytes: all of the destination, and the group bit of the source.
-const STATION_MASK: u64 = u64::from_le_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0]);
+pub(super) const STATION_MASK: u64 =
+    u64::from_le_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0]);
 /// The next: EtherType, version and header length.
 const TYPE_MASK: u64 = u64::from_le_bytes([0, 0, 0, 0, 0xff, 0xff, 0xff, 0]);
 const TYPE: u64 = u64::from_le_bytes([0, 0, 0, 0, 0x08, 0x00, 0x45, 0]);
@@ -43,7 +44,7 @@ static MARTIAN: [bool; 256] = {
 };
 
 /// What the TCP flags mean, by the whole octet: a jump on them would be mispredicted.
-static SEGMENT: [Segment; 256] = {
+pub(super) static SEGMENT: [Segment; 256] = {
     let mut segments = [Segment::Ack; 256];
     let mut flags = 0;
     while flags < 256 {
@@ -67,6 +68,12 @@ impl Station {
             // A bit outside the mask: nothing equals it.
             Some(_) => Self(!STATION_MASK),
         }
+    }
+
+    /// The first eight bytes, where [`STATION_MASK`] has bits.
+    #[inline(always)]
+    pub(super) fn bits(self) -> u64 {
+        self.0
     }
 }
 
