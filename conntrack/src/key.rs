@@ -115,6 +115,12 @@ impl FlowKey {
         u128::from_be_bytes(self.destination)
     }
 
+    /// The same as octets, in the order of the wire.
+    #[inline]
+    pub const fn destination_octets(&self) -> [u8; 16] {
+        self.destination
+    }
+
     /// The same for a flow over IPv4, as its 32-bit address; `None` over IPv6.
     #[inline]
     pub const fn destination_v4_bits(&self) -> Option<u32> {

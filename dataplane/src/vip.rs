@@ -7,6 +7,7 @@
 //! over "any" (SPEC section 16). The configuration guarantees that no two VIPs tie.
 
 mod exact_v4;
+mod exact_v6;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -16,6 +17,7 @@ use conntrack::FlowKey;
 use hashbrown::HashMap;
 
 use exact_v4::ExactV4;
+use exact_v6::ExactV6;
 
 /// Which transport a VIP takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +62,8 @@ const UDP: u8 = 17;
 pub struct VipLookup {
     /// One IPv4 address, one port, one protocol: what nearly every packet is for.
     exact_v4: ExactV4,
-    exact: HashMap<ExactKey, u32, RandomState>,
+    /// The same over IPv6.
+    exact_v6: ExactV6,
     /// Everything that is not one address, one port, one protocol; longest prefix first.
     levels: Vec<Level>,
     /// For "is this address a VIP at all": the prefixes by length, longest first.
@@ -99,12 +102,6 @@ impl AtAddress {
         };
         exact.or(self.any).map(|(_, index)| index)
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct ExactKey {
-    address: u128,
-    port_protocol: u32,
 }
 
 /// The VIPs of one prefix length.
@@ -170,8 +167,7 @@ impl VipLookup {
     pub fn new<'a>(vips: impl IntoIterator<Item = (u32, &'a VipMatch)>) -> Self {
         // VIP addresses come from the operator, never from a packet's sender: fixed seeds.
         let state = RandomState::with_seeds(1, 2, 3, 4);
-        let mut exact = HashMap::with_hasher(state.clone());
-        let mut exact_v4 = Vec::new();
+        let (mut exact_v4, mut exact_v6) = (Vec::new(), Vec::new());
         let mut levels: Vec<Level> = Vec::new();
         let mut addresses: Vec<(u128, HashMap<u128, AtAddress, RandomState>)> = Vec::new();
         for (index, vip) in vips {
@@ -191,12 +187,10 @@ impl VipLookup {
                 VipProtocol::Any => None,
             };
             if let (u128::MAX, VipPorts::One(port), Some(protocol)) = (mask, &vip.ports, protocol) {
-                let key = ExactKey { address, port_protocol: port_protocol(*port, protocol) };
+                let port_protocol = port_protocol(*port, protocol);
                 match mapped_v4(address) {
-                    Some(v4) => exact_v4.push((ExactV4::key(v4, key.port_protocol), index)),
-                    None => {
-                        exact.insert(key, index);
-                    }
+                    Some(v4) => exact_v4.push((ExactV4::key(v4, port_protocol), index)),
+                    None => exact_v6.push((address.to_be_bytes(), port_protocol, index)),
                 }
                 continue;
             }
@@ -218,19 +212,20 @@ impl VipLookup {
             group.udp_ranges.sort_unstable();
             group.any_ranges.sort_unstable();
         }
-        let exact_v4 = ExactV4::new(&exact_v4);
-        Self { exact_v4, exact, levels, addresses }
+        let (exact_v4, exact_v6) = (ExactV4::new(&exact_v4), ExactV6::new(&exact_v6));
+        Self { exact_v4, exact_v6, levels, addresses }
     }
 
     /// The VIP for a packet of this flow.
     #[inline(always)]
     pub fn find_flow(&self, key: &FlowKey) -> Option<u32> {
         let (port, protocol) = (key.destination_port(), key.protocol());
-        if let Some(address) = key.destination_v4_bits() {
-            let found = self.exact_v4.find(ExactV4::key(address, port_protocol(port, protocol)));
-            if found.is_some() {
-                return found;
-            }
+        let found = match key.destination_v4_bits() {
+            Some(v4) => self.exact_v4.find(ExactV4::key(v4, port_protocol(port, protocol))),
+            None => self.exact_v6.find(key.destination_octets(), port_protocol(port, protocol)),
+        };
+        if found.is_some() {
+            return found;
         }
         self.find(key.destination_bits(), port, protocol)
     }
@@ -242,7 +237,7 @@ impl VipLookup {
         let port_protocol = port_protocol(port, protocol);
         let exact = match mapped_v4(address) {
             Some(v4) => self.exact_v4.find(ExactV4::key(v4, port_protocol)),
-            None => self.exact.get(&ExactKey { address, port_protocol }).copied(),
+            None => self.exact_v6.find(address.to_be_bytes(), port_protocol),
         };
         if exact.is_some() {
             return exact;
@@ -334,8 +329,16 @@ mod tests {
         VipMatch { address: address.parse().unwrap(), prefix_length, ports, protocol }
     }
 
+    /// By address and port, and by flow, which must come to the same.
     fn find(lookup: &VipLookup, address: &str, port: u16, protocol: u8) -> Option<u32> {
-        lookup.find(address_bits(address.parse().unwrap()), port, protocol)
+        let address: IpAddr = address.parse().unwrap();
+        let found = lookup.find(address_bits(address), port, protocol);
+        let key = match address {
+            IpAddr::V4(v4) => FlowKey::v4([192, 0, 2, 7].into(), v4, 40000, port, protocol),
+            IpAddr::V6(v6) => FlowKey::v6(Ipv6Addr::LOCALHOST, v6, 40000, port, protocol),
+        };
+        assert_eq!(lookup.find_flow(&key), found, "{key}");
+        found
     }
 
     fn lookup(vips: &[VipMatch]) -> VipLookup {
