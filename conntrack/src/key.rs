@@ -16,8 +16,12 @@ use crate::lanes;
 /// An IPv4-mapped address (`::ffff:a.b.c.d`), moved to its place as the one word it is: byte by
 /// byte it would be put together byte by byte.
 const fn mapped(address: Ipv4Addr) -> [u8; 16] {
-    let octets = u32::from_le_bytes(address.octets()) as u128;
-    (octets << 96 | 0xffff << 80).to_le_bytes()
+    mapped_word(u32::from_le_bytes(address.octets()))
+}
+
+/// As [`mapped`]; the octets of the address are the bytes of `word`, the lowest first.
+const fn mapped_word(word: u32) -> [u8; 16] {
+    ((word as u128) << 96 | 0xffff << 80).to_le_bytes()
 }
 
 /// Address family of a flow.
@@ -30,26 +34,68 @@ pub enum Family {
     V6 = 6,
 }
 
+/// What a client dialled: address, port and protocol, in 20 bytes without padding.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Service {
+    address: [u8; 16],
+    /// Port (network order), protocol, family, from the lowest byte up: one word, because they are
+    /// read as one, and what was just written in pieces would be waited for.
+    kind: [u8; 4],
+}
+
+impl Service {
+    /// What no packet is for.
+    pub const NONE: Service = Service { address: [0; 16], kind: [0; 4] };
+
+    /// The IPv4 service at `address`; `port` in host order.
+    #[inline]
+    pub const fn v4(address: Ipv4Addr, port: u16, protocol: u8) -> Service {
+        let [high, low] = port.to_be_bytes();
+        Service { address: mapped(address), kind: [high, low, protocol, Family::V4 as u8] }
+    }
+
+    /// The IPv6 service at `address`; `port` in host order.
+    #[inline]
+    pub const fn v6(address: Ipv6Addr, port: u16, protocol: u8) -> Service {
+        let [high, low] = port.to_be_bytes();
+        Service { address: address.octets(), kind: [high, low, protocol, Family::V6 as u8] }
+    }
+
+    #[inline(always)]
+    const fn kind(&self) -> u32 {
+        u32::from_le_bytes(self.kind)
+    }
+
+    #[inline(always)]
+    const fn address(&self) -> u128 {
+        u128::from_le_bytes(self.address)
+    }
+}
+
+impl PartialEq for Service {
+    #[inline(always)]
+    fn eq(&self, other: &Service) -> bool {
+        (self.kind() == other.kind()) & (self.address() == other.address())
+    }
+}
+
+impl Eq for Service {}
+
 /// Source and destination address and port, and protocol, of one direction of a flow.
 ///
 /// ```text
-///  0               16              32              36  37  38
-///  | source        | destination   | ports         | p | f |
+///  0               16              32           34  35  36          38
+///  | source        | destination   | its port   | p | f | source    |
+///  |               |               |            |   |   | port      |
 /// ```
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FlowKey {
     source: [u8; 16],
-    destination: [u8; 16],
-    /// Destination in the upper half, source in the lower; one word, because ports are read
-    /// together: two halves just written would be waited for.
-    ports: [u8; 4],
-    protocol: u8,
-    family: u8,
-}
-
-const fn both(source_port: u16, destination_port: u16) -> [u8; 4] {
-    ((destination_port as u32) << 16 | source_port as u32).to_ne_bytes()
+    service: Service,
+    /// Network order.
+    source_port: [u8; 2],
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 38);
@@ -66,10 +112,25 @@ impl FlowKey {
     ) -> FlowKey {
         FlowKey {
             source: mapped(source),
-            destination: mapped(destination),
-            ports: both(source_port, destination_port),
-            protocol,
-            family: Family::V4 as u8,
+            service: Service::v4(destination, destination_port, protocol),
+            source_port: source_port.to_be_bytes(),
+        }
+    }
+
+    /// A flow over IPv4, from what lies in its packets: the source address and the destination
+    /// behind it, the source port and the destination port behind it.
+    #[inline(always)]
+    pub const fn v4_as_sent(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> FlowKey {
+        let addresses = u64::from_le_bytes(addresses);
+        let ports = u32::from_le_bytes(ports);
+        let kind = ports >> 16 | (protocol as u32) << 16 | (Family::V4 as u32) << 24;
+        FlowKey {
+            source: mapped_word(addresses as u32),
+            service: Service {
+                address: mapped_word((addresses >> 32) as u32),
+                kind: kind.to_le_bytes(),
+            },
+            source_port: (ports as u16).to_le_bytes(),
         }
     }
 
@@ -84,17 +145,22 @@ impl FlowKey {
     ) -> FlowKey {
         FlowKey {
             source: source.octets(),
-            destination: destination.octets(),
-            ports: both(source_port, destination_port),
-            protocol,
-            family: Family::V6 as u8,
+            service: Service::v6(destination, destination_port, protocol),
+            source_port: source_port.to_be_bytes(),
         }
+    }
+
+    /// What the client dialled.
+    #[inline(always)]
+    pub const fn service(&self) -> &Service {
+        &self.service
     }
 
     /// The family of both addresses.
     #[inline]
     pub const fn family(&self) -> Family {
-        if self.family == Family::V4 as u8 { Family::V4 } else { Family::V6 }
+        let [.., family] = self.service.kind;
+        if family == Family::V4 as u8 { Family::V4 } else { Family::V6 }
     }
 
     /// The client's address.
@@ -106,25 +172,25 @@ impl FlowKey {
     /// The address the client dialled.
     #[inline]
     pub fn destination(&self) -> IpAddr {
-        self.address(self.destination)
+        self.address(self.service.address)
     }
 
     /// The address the client dialled as one number, IPv4 IPv4-mapped: what VIPs are filed by.
     #[inline]
     pub const fn destination_bits(&self) -> u128 {
-        u128::from_be_bytes(self.destination)
+        u128::from_be_bytes(self.service.address)
     }
 
     /// The same as octets, in the order of the wire.
     #[inline]
     pub const fn destination_octets(&self) -> [u8; 16] {
-        self.destination
+        self.service.address
     }
 
     /// The same for a flow over IPv4, as its 32-bit address; `None` over IPv6.
     #[inline]
     pub const fn destination_v4_bits(&self) -> Option<u32> {
-        let [.., a, b, c, d] = self.destination;
+        let [.., a, b, c, d] = self.service.address;
         match self.family() {
             Family::V4 => Some(u32::from_be_bytes([a, b, c, d])),
             Family::V6 => None,
@@ -134,19 +200,20 @@ impl FlowKey {
     /// The client's port, host order.
     #[inline]
     pub const fn source_port(&self) -> u16 {
-        u32::from_ne_bytes(self.ports) as u16
+        u16::from_be_bytes(self.source_port)
     }
 
     /// The port the client dialled, host order.
     #[inline]
     pub const fn destination_port(&self) -> u16 {
-        (u32::from_ne_bytes(self.ports) >> 16) as u16
+        (self.service.kind() as u16).swap_bytes()
     }
 
     /// IP protocol number.
     #[inline]
     pub const fn protocol(&self) -> u8 {
-        self.protocol
+        let [_, _, protocol, _] = self.service.kind;
+        protocol
     }
 
     /// The bytes that a flow hash is computed over, and how many of them count: source,
@@ -158,35 +225,35 @@ impl FlowKey {
         let length = match self.family() {
             Family::V4 => {
                 bytes[0..4].copy_from_slice(&self.source[12..16]);
-                bytes[4..8].copy_from_slice(&self.destination[12..16]);
+                bytes[4..8].copy_from_slice(&self.service.address[12..16]);
                 13
             }
             Family::V6 => {
                 bytes[0..16].copy_from_slice(&self.source);
-                bytes[16..32].copy_from_slice(&self.destination);
+                bytes[16..32].copy_from_slice(&self.service.address);
                 37
             }
         };
         bytes[length - 5..length - 3].copy_from_slice(&self.source_port().to_be_bytes());
         bytes[length - 3..length - 1].copy_from_slice(&self.destination_port().to_be_bytes());
-        bytes[length - 1] = self.protocol;
+        bytes[length - 1] = self.protocol();
         (bytes, length)
     }
 
-    /// The two words that hold all of an IPv4 key.
-    #[inline]
+    /// The two words that hold all of an IPv4 key: source and destination, ports and protocol, each
+    /// as it lies in a packet, little end first.
+    #[inline(always)]
     pub(crate) fn v4_words(&self) -> [u64; 2] {
-        let low = |address: &[u8; 16]| {
-            u32::from_ne_bytes([address[12], address[13], address[14], address[15]]) as u64
-        };
-        [low(&self.source) << 32 | low(&self.destination), self.port_word()]
+        let low = |address: u128| (address >> 96) as u64;
+        let source = low(u128::from_le_bytes(self.source));
+        [source | low(self.service.address()) << 32, self.port_word()]
     }
 
     /// Source (2), destination (2), and the word of ports and protocol.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn v6_words(&self) -> [u64; 5] {
-        let source = u128::from_ne_bytes(self.source);
-        let destination = u128::from_ne_bytes(self.destination);
+        let source = u128::from_le_bytes(self.source);
+        let destination = self.service.address();
         [
             source as u64,
             (source >> 64) as u64,
@@ -196,10 +263,9 @@ impl FlowKey {
         ]
     }
 
-    #[inline]
+    #[inline(always)]
     fn port_word(&self) -> u64 {
-        let ports = u32::from_ne_bytes(self.ports) as u64;
-        (self.family as u64) << 40 | (self.protocol as u64) << 32 | ports
+        (self.service.kind() as u64) << 16 | u16::from_le_bytes(self.source_port) as u64
     }
 
     fn address(&self, octets: [u8; 16]) -> IpAddr {
@@ -207,6 +273,15 @@ impl FlowKey {
             Family::V4 => Ipv4Addr::from_bits(u128::from_be_bytes(octets) as u32).into(),
             Family::V6 => Ipv6Addr::from(octets).into(),
         }
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = u128::from_be_bytes(self.address);
+        let [high, low, protocol, _] = self.kind;
+        let port = u16::from_be_bytes([high, low]);
+        write!(f, "{protocol} {}:{port}", core::net::Ipv6Addr::from_bits(address).to_canonical())
     }
 }
 
@@ -227,7 +302,7 @@ impl core::hash::Hash for FlowKey {
 
 impl fmt::Display for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.protocol {
+        match self.protocol() {
             1 => f.write_str("icmp")?,
             6 => f.write_str("tcp")?,
             17 => f.write_str("udp")?,

@@ -15,15 +15,26 @@ use conntrack::{
 use maglev::FlowHasher;
 
 use crate::counters::WorkerCounters;
-use crate::parse::Parsed;
+use crate::parse::{Kind, Parsed};
 use crate::prefetch;
-use crate::tables::{Affinity, BackendState, Pool, Tables, Vip};
+use crate::tables::{Affinity, Backend, BackendState, Pool, Tables, Vip};
 use crate::verdict::DropReason;
 use crate::vip::address_bits;
 use crate::wire::IpProtocol;
 
 pub use quoted::select_quoted;
 pub use steered::route;
+
+/// Whom a packet goes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen<'a> {
+    /// Index of its VIP.
+    pub(crate) vip: u32,
+    /// That of its backend.
+    pub(crate) index: u32,
+    /// The backend.
+    pub(crate) backend: &'a Backend,
+}
 
 /// What to do with a packet of a VIP's flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +90,7 @@ pub struct Selector<'a> {
     pub now_ms: u32,
 }
 
-impl Selector<'_> {
+impl<'a> Selector<'a> {
     /// Chooses the backend for one packet of the VIP at `vip_index`. `asked` says the
     /// packet's [`table_hash`], where it is known.
     #[inline(always)]
@@ -92,22 +103,40 @@ impl Selector<'_> {
         asked: impl FnOnce() -> Option<u64>,
         tally: &mut Tally,
     ) -> Selection {
-        // What nearly all packets are: of a flow that goes on, at a backend that is there.
-        let packet = Packet { segment: parsed.segment, length: parsed.ip_length };
         let shortest_idle = self.tables.shortest_idle_ms;
-        if let Some(steady) =
-            self.conntrack.steady(probe, &parsed.key, packet, self.now_ms, shortest_idle)
-            && let pin = steady.pin()
-            && let Some(backend) = self.tables.backend(pin.backend)
-            && backend.generation == pin.generation
-            && matches!(backend.state, BackendState::Active | BackendState::Draining)
-            && pin.vip == vip_index
-        {
+        if let Some(steady) = self.steady(parsed, probe, shortest_idle, |_, vip| vip == vip_index) {
             tally.hits += 1;
-            steady.count(packet, self.now_ms);
-            return Selection::Backend(pin.backend);
+            return Selection::Backend(steady.index);
         }
         self.select_any(parsed, vip_index, flow_hash, probe, asked(), tally)
+    }
+
+    /// What nearly all packets are: of a flow that goes on, at a backend that is there, of the VIP
+    /// that it is pinned to. The packet is taken. `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn steady(
+        &mut self,
+        parsed: &Parsed,
+        probe: Probe,
+        shortest_idle: u32,
+        is_of: impl FnOnce(&Tables, u32) -> bool,
+    ) -> Option<Chosen<'a>> {
+        if parsed.kind != Kind::Flow {
+            return None;
+        }
+        let packet = Packet { segment: parsed.segment, length: parsed.ip_length };
+        let steady =
+            self.conntrack.steady(probe, &parsed.key, packet, self.now_ms, shortest_idle)?;
+        let Pin { backend: index, generation, vip } = steady.pin();
+        let backend = self.tables.backend(index)?;
+        let goes_on = backend.generation == generation
+            && matches!(backend.state, BackendState::Active | BackendState::Draining)
+            && is_of(self.tables, vip);
+        if !goes_on {
+            return None;
+        }
+        steady.count(packet, self.now_ms);
+        Some(Chosen { vip, index, backend })
     }
 
     /// As [`Selector::select`], for any packet.

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use ahash::RandomState;
-use conntrack::FlowKey;
+use conntrack::{FlowKey, Service};
 use hashbrown::HashMap;
 
 use exact_v4::ExactV4;
@@ -66,6 +66,9 @@ pub struct VipLookup {
     exact_v6: ExactV6,
     /// Everything that is not one address, one port, one protocol; longest prefix first.
     levels: Vec<Level>,
+    /// By index, what a VIP of one address, one port, one protocol takes; [`Service::NONE`] for all
+    /// others.
+    services: Box<[Service]>,
     /// For "is this address a VIP at all": the prefixes by length, longest first.
     addresses: Vec<(u128, HashMap<u128, AtAddress, RandomState>)>,
 }
@@ -168,6 +171,7 @@ impl VipLookup {
         // VIP addresses come from the operator, never from a packet's sender: fixed seeds.
         let state = RandomState::with_seeds(1, 2, 3, 4);
         let (mut exact_v4, mut exact_v6) = (Vec::new(), Vec::new());
+        let mut services = Vec::new();
         let mut levels: Vec<Level> = Vec::new();
         let mut addresses: Vec<(u128, HashMap<u128, AtAddress, RandomState>)> = Vec::new();
         for (index, vip) in vips {
@@ -187,6 +191,14 @@ impl VipLookup {
                 VipProtocol::Any => None,
             };
             if let (u128::MAX, VipPorts::One(port), Some(protocol)) = (mask, &vip.ports, protocol) {
+                let at = index as usize;
+                if services.len() <= at {
+                    services.resize(at + 1, Service::NONE);
+                }
+                services[at] = match vip.address {
+                    IpAddr::V4(address) => Service::v4(address, *port, protocol),
+                    IpAddr::V6(address) => Service::v6(address, *port, protocol),
+                };
                 let port_protocol = port_protocol(*port, protocol);
                 match mapped_v4(address) {
                     Some(v4) => exact_v4.push((ExactV4::key(v4, port_protocol), index)),
@@ -213,7 +225,15 @@ impl VipLookup {
             group.any_ranges.sort_unstable();
         }
         let (exact_v4, exact_v6) = (ExactV4::new(&exact_v4), ExactV6::new(&exact_v6));
-        Self { exact_v4, exact_v6, levels, addresses }
+        Self { exact_v4, exact_v6, levels, services: services.into(), addresses }
+    }
+
+    /// Whether the VIP with this index is of one address, one port and one protocol, and these are
+    /// the packet's: then it is what [`VipLookup::find_flow`] answers, as nothing matches better.
+    /// `false` says nothing.
+    #[inline(always)]
+    pub fn takes(&self, index: u32, service: &Service) -> bool {
+        self.services.get(index as usize) == Some(service)
     }
 
     /// The VIP for a packet of this flow.
@@ -343,6 +363,34 @@ mod tests {
 
     fn lookup(vips: &[VipMatch]) -> VipLookup {
         VipLookup::new((0u32..).zip(vips))
+    }
+
+    #[test]
+    fn a_vip_takes_what_the_lookup_gives_to_it_and_nothing_else() {
+        let lookup = lookup(&[
+            vip("203.0.113.0", 28, VipPorts::One(80), VipProtocol::Tcp),
+            vip("203.0.113.1", 32, VipPorts::Any, VipProtocol::Tcp),
+            vip("203.0.113.1", 32, VipPorts::One(80), VipProtocol::Tcp),
+            vip("203.0.113.1", 32, VipPorts::One(80), VipProtocol::Udp),
+            vip("2001:db8::1", 128, VipPorts::One(80), VipProtocol::Tcp),
+            vip("203.0.113.1", 32, VipPorts::One(443), VipProtocol::Any),
+        ]);
+        let mut taken = [0; 8];
+        for address in ["203.0.113.1", "203.0.113.2", "2001:db8::1", "::ffff:203.0.113.1"] {
+            for (port, protocol) in [(80, TCP), (80, UDP), (443, TCP), (81, TCP), (0, 1)] {
+                let key = match address.parse().unwrap() {
+                    IpAddr::V4(to) => FlowKey::v4([198, 51, 100, 1].into(), to, 9, port, protocol),
+                    IpAddr::V6(to) => FlowKey::v6(Ipv6Addr::LOCALHOST, to, 9, port, protocol),
+                };
+                for index in 0..8u32 {
+                    if lookup.takes(index, key.service()) {
+                        assert_eq!(lookup.find_flow(&key), Some(index), "{key}");
+                        taken[index as usize] += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(taken, [0, 0, 1, 1, 1, 0, 0, 0], "only those of one address, port, protocol");
     }
 
     #[test]

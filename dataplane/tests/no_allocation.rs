@@ -256,7 +256,7 @@ fn workers_hand_fragments_over_without_allocating_and_buffers_go_home() {
                 ports: vec![PooledPort::new(pool), PooledPort::new(pool)],
                 reader: publisher.reader(),
                 conntrack: Table::new(FLOWS).unwrap(),
-                hash_seed: [1, 2, 3, 4],
+                hash_seed: [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822, 0x082e_fa98],
                 number,
                 workers: 2,
                 link: WorkerLink::new(),

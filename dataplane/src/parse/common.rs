@@ -11,7 +11,6 @@ use std::net::Ipv4Addr;
 
 use conntrack::{FlowKey, Segment};
 use zerocopy::byteorder::little_endian as little;
-use zerocopy::byteorder::network_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::{Kind, Parsed};
@@ -83,8 +82,7 @@ pub(crate) fn parse_common<B: Buffer>(buffer: &B, station: Station) -> Option<Pa
     let data = buffer.data();
     let frame: &[u8; COMMON] = data.first_chunk()?;
     let front = Front::ref_from_bytes(frame).ok()?;
-    let (source, destination) = (front.source.get(), front.destination.get());
-    let ports = front.ports.get();
+    let (source, destination) = (front.source(), front.destination());
     let ip_length = front.ip_length();
     let tcp_length = usize::from(front.data_offset >> 2) & 0x3c;
     let wrong = ((front.station.get() & STATION_MASK) ^ station.0)
@@ -108,13 +106,7 @@ pub(crate) fn parse_common<B: Buffer>(buffer: &B, station: Station) -> Option<Pa
         link_length: EthernetHeader::LENGTH as u8,
         header_length: Ipv4Header::LENGTH as u16,
         ip_length,
-        key: FlowKey::v4(
-            source.to_le_bytes().into(),
-            destination.to_le_bytes().into(),
-            (ports >> 16) as u16,
-            ports as u16,
-            IpProtocol::TCP.0,
-        ),
+        key: FlowKey::v4_as_sent(front.addresses.to_bytes(), front.ports, IpProtocol::TCP.0),
     })
 }
 
@@ -130,9 +122,9 @@ struct Front {
     /// Bytes 16 to 23: total length to protocol.
     carried: little::U64,
     checksum: little::U16,
-    source: little::U32,
-    destination: little::U32,
-    ports: U32,
+    /// Source, destination.
+    addresses: little::U64,
+    ports: [u8; 4],
     sequence: [u8; 8],
     data_offset: u8,
     flags: u8,
@@ -148,14 +140,24 @@ impl Front {
         (self.carried.get() as u16).swap_bytes()
     }
 
+    #[inline(always)]
+    fn source(&self) -> u32 {
+        self.addresses.get() as u32
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> u32 {
+        (self.addresses.get() >> 32) as u32
+    }
+
     /// Whether the IPv4 header of 20 bytes has the right checksum: the ones' complement sum of
     /// its 16-bit words, in any byte order, is all ones (RFC 1071 section 2).
     #[inline(always)]
     fn header_sums_to_zero(&self) -> bool {
         let small = (self.kind.get() >> 48)
             + u64::from(self.checksum.get())
-            + u64::from(self.source.get())
-            + u64::from(self.destination.get());
+            + u64::from(self.source())
+            + u64::from(self.destination());
         let (sum, carry) = self.carried.get().overflowing_add(small);
         // After a carry the sum is small.
         let sum = sum + u64::from(carry);

@@ -2,7 +2,7 @@
 
 use conntrack::{Probe, Segment};
 
-use super::stages::{classify_burst, parse_burst, probe_burst, select_burst, select_burst_steered};
+use super::stages::{parse_burst, probe_burst};
 use super::{Core, Meter, Stage};
 use crate::answer::{self, LinkAnswer};
 use crate::buffer::Buffer;
@@ -13,7 +13,7 @@ use crate::link::NeighbourSeen;
 use crate::parse::Parsed;
 use crate::port::{Burst, Port};
 use crate::second_chance::second_address;
-use crate::select::{Selection, Selector};
+use crate::select::Selection;
 use crate::tables::{BackendState, NO_ROUTE, PortTable, Tables};
 use crate::tags;
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
@@ -65,21 +65,10 @@ impl<P: Port, M: Meter> Core<P, M> {
         self.meter.passed(Stage::Parse);
         self.counters.received_packets.add(burst.len() as u64);
         self.counters.received_bytes.add(bytes);
-        classify_burst(&mut self.work, tables, &self.counters);
-        self.meter.passed(Stage::Classify);
-        probe_burst(&mut self.work, &self.conntrack, tables);
+        probe_burst(&mut self.work, &self.conntrack, tables, &self.counters);
         self.meter.passed(Stage::Probe);
-        let selector =
-            Selector { tables, conntrack: &mut self.conntrack, counters: &self.counters, now_ms };
-        let tally = match tables.steered {
-            false => select_burst(&mut self.work, selector),
-            true => select_burst_steered(&mut self.work, burst, selector),
-        };
-        self.meter.passed(Stage::Select);
-        tally.add_to(&self.counters);
-        self.meter.passed(Stage::Count);
-        let ready = self.send_ready(burst, tables);
-        self.meter.passed(Stage::Rewrite);
+        let ready = self.send_ready(burst, tables, now_ms);
+        self.meter.passed(Stage::Forward);
         // What is left: to be answered, held, given to others, or dropped.
         for (place, packet) in burst.drain(..).enumerate() {
             let Some(&work) = self.work.get(place) else { return };

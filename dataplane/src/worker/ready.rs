@@ -1,17 +1,21 @@
-//! The last stage of nearly all packets: their backend is known and can be reached, and all they
-//! need is its header.
+//! The last stage of nearly all packets: their flow goes on, at a backend that can be reached, and
+//! all they need is its header.
+//!
+//! Choice and rewrite are one loop: what the one has found the other has in registers. The VIP is
+//! not looked up: the entry names it, and whether that is still right is one comparison.
 
 use arrayvec::ArrayVec;
 use conntrack::Segment;
 
 use super::burst::Work;
+use super::stages::settle;
 use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::classify::Class;
 use crate::forward::{self, OuterHeaders};
 use crate::port::{BURST, Burst, Port};
 use crate::second_chance::second_address;
-use crate::select::Selection;
+use crate::select::{Chosen, Selection, Selector, Tally};
 use crate::tables::{Backend, Tables};
 use crate::verdict::{Outcome, Verdict};
 
@@ -20,28 +24,53 @@ impl<P: Port, M: Meter> Core<P, M> {
     /// transmit bursts. All others stay in `burst`, in their order and unchanged where a rewrite
     /// failed, with their work at the front of `self.work`. Returns how many were sent.
     #[inline(always)]
-    pub(super) fn send_ready(&mut self, burst: &mut Burst<P::Buffer>, tables: &Tables) -> u64 {
-        let Self { work, transmit, counters, outer, .. } = &mut *self;
+    pub(super) fn send_ready(
+        &mut self,
+        burst: &mut Burst<P::Buffer>,
+        tables: &Tables,
+        now_ms: u32,
+    ) -> u64 {
+        let recording = self.recording;
+        let Self { work, conntrack, transmit, counters, outer, .. } = &mut *self;
+        let counters = &**counters;
         let traffic = counters.traffic();
+        let mut selector = Selector { tables, conntrack, counters, now_ms };
+        let mut tally = Tally::default();
+        // Where packets may name their backends themselves, each has to be asked.
+        let shortest_idle = if tables.steered { 0 } else { tables.shortest_idle_ms };
         let mut rest = ArrayVec::<P::Buffer, BURST>::new();
         let mut places = ArrayVec::<u8, BURST>::new();
         let count = burst.len() as u64;
-        for (mut packet, work) in burst.drain(..).zip(work.iter()) {
-            if let (Class::Vip(vip), Selection::Backend(index)) = (work.class, work.selection)
-                && let Some(backend) = tables.backend(index)
-                && backend.reachable
-                && let Some(queue) = transmit.get_mut(usize::from(backend.port))
-                && !queue.is_full()
-                && !(tables.clamps && work.parsed.segment == Segment::Syn)
-                && rewrite(&mut packet, work, (vip, index), backend, tables, outer)
-            {
-                let _ = queue.try_push(packet);
-                traffic.count(vip, index, work.parsed.ip_length);
-            } else {
-                let _ = rest.try_push(packet);
-                let _ = places.try_push(work.place);
+        for (mut packet, work) in burst.drain(..).zip(work.iter_mut()) {
+            let Work { parsed, probe, .. } = work;
+            let is_of = |tables: &Tables, vip| tables.lookup.takes(vip, parsed.key.service());
+            let chosen = match selector.steady(parsed, *probe, shortest_idle, is_of) {
+                Some(chosen) => {
+                    tally.hits += 1;
+                    Some(chosen)
+                }
+                _ => settle(work, packet.data(), &mut selector, &mut tally),
+            };
+            if let Some(Chosen { vip, index, backend }) = chosen {
+                if backend.reachable
+                    && let Some(queue) = transmit.get_mut(usize::from(backend.port))
+                    && !queue.is_full()
+                    && !(tables.clamps && work.parsed.segment == Segment::Syn)
+                    && rewrite(&mut packet, work, (vip, index), backend, tables, outer)
+                {
+                    let _ = queue.try_push(packet);
+                    traffic.count(vip, index, work.parsed.ip_length);
+                    if recording {
+                        (work.class, work.selection) = (Class::Vip(vip), Selection::Backend(index));
+                    }
+                    continue;
+                }
+                (work.class, work.selection) = (Class::Vip(vip), Selection::Backend(index));
             }
+            let _ = rest.try_push(packet);
+            let _ = places.try_push(work.place);
         }
+        tally.add_to(counters);
         let sent = count - rest.len() as u64;
         if self.recording {
             self.record_sent(&places);

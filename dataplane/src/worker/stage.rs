@@ -12,16 +12,11 @@ pub enum Stage {
     Receive,
     /// Headers into values, each checked; the flow's hash; its tags asked for.
     Parse,
-    /// The VIP of each packet.
-    Classify,
-    /// The slot of each flow; its entry asked for.
+    /// The slot of each flow; its entry asked for, or what a new one will be made of.
     Probe,
-    /// The entry of each flow, or a new one; its state and its backend.
-    Select,
-    /// The counters that are added to once a burst.
-    Count,
-    /// The outer header, and the counters of VIP and backend.
-    Rewrite,
+    /// The VIP and the entry of each flow, or a new one; its state and its backend; the outer header;
+    /// all counters.
+    Forward,
     /// Handing the packets to their ports.
     Transmit,
     /// A slice of the flow table gone through for flows whose time is over.
@@ -32,14 +27,11 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 7] = [
         Self::Receive,
         Self::Parse,
-        Self::Classify,
         Self::Probe,
-        Self::Select,
-        Self::Count,
-        Self::Rewrite,
+        Self::Forward,
         Self::Transmit,
         Self::Reap,
         Self::Rest,
@@ -50,11 +42,8 @@ impl Stage {
         match self {
             Self::Receive => "receive",
             Self::Parse => "parse",
-            Self::Classify => "classify",
             Self::Probe => "probe",
-            Self::Select => "select",
-            Self::Count => "count",
-            Self::Rewrite => "rewrite",
+            Self::Forward => "forward",
             Self::Transmit => "transmit",
             Self::Reap => "reap",
             Self::Rest => "rest",

@@ -12,7 +12,7 @@ use crate::classify::{Class, classify};
 use crate::counters::WorkerCounters;
 use crate::parse::{Parsed, Station, parse_any, parse_common, parse_common_v6};
 use crate::port::BURST;
-use crate::select::{Selection, Selector, Tally, ask_ahead};
+use crate::select::{Chosen, Selection, Selector, Tally, ask_ahead};
 use crate::tables::{PortTable, Tables};
 use crate::verdict::DropReason;
 
@@ -82,66 +82,62 @@ fn enter_others<B: Buffer>(
     taken
 }
 
-/// Finds each packet's VIP, and starts loading its counters: a loop short enough for the CPU to
-/// look several packets ahead.
-#[inline(never)]
-pub(super) fn classify_burst(work: &mut [Work], tables: &Tables, counters: &WorkerCounters) {
-    for work in work {
-        work.class = classify(&work.parsed, tables);
-        if let Class::Vip(vip) = work.class {
-            counters.prefetch_vip(vip);
-        }
-    }
-}
-
 /// Finds each flow's slot; starts loading its entry, or, for a flow that has none, what its entry
 /// will be made of.
 #[inline(never)]
-pub(super) fn probe_burst(work: &mut [Work], conntrack: &Table, tables: &Tables) {
+pub(super) fn probe_burst(
+    work: &mut [Work],
+    conntrack: &Table,
+    tables: &Tables,
+    counters: &WorkerCounters,
+) {
     for work in work {
         work.probe = conntrack.probe(work.flow_hash);
         if work.probe == Probe::NONE {
-            conntrack.prefetch_insert(work.flow_hash);
-            if let Class::Vip(vip) = work.class {
-                work.table_hash = ask_ahead(&work.parsed, vip, tables);
-            }
+            prepare(work, conntrack, tables, counters);
         } else {
             conntrack.prefetch_entry(work.probe);
         }
     }
 }
 
-/// Chooses each packet's backend.
+/// A packet whose flow most probably has no entry: finds its VIP, and starts loading what an entry
+/// is made of.
 #[inline(never)]
-pub(super) fn select_burst(work: &mut [Work], mut selector: Selector<'_>) -> Tally {
-    let mut tally = Tally::default();
-    for work in work {
-        if let Class::Vip(vip) = work.class {
-            let Work { parsed, flow_hash, probe, table_hash, .. } = work;
-            let asked = || (*probe == Probe::NONE).then_some(*table_hash);
-            work.selection = selector.select(parsed, vip, *flow_hash, *probe, asked, &mut tally);
-        }
+fn prepare(work: &mut Work, conntrack: &Table, tables: &Tables, counters: &WorkerCounters) {
+    work.class = classify(&work.parsed, tables);
+    if let Class::Vip(vip) = work.class {
+        conntrack.prefetch_insert(work.flow_hash);
+        counters.prefetch_vip(vip);
+        work.table_hash = ask_ahead(&work.parsed, vip, tables);
     }
-    tally
 }
 
-/// As [`select_burst`], where packets may name their backends themselves.
-#[cold]
+/// Chooses a packet's backend, where [`Selector::steady`] did not: `None` for a packet that gets
+/// none, as its class and selection say.
 #[inline(never)]
-pub(super) fn select_burst_steered<B: Buffer>(
-    work: &mut [Work],
-    burst: &[B],
-    mut selector: Selector<'_>,
-) -> Tally {
-    let mut tally = Tally::default();
-    for (work, packet) in work.iter_mut().zip(burst) {
-        if let Class::Vip(vip) = work.class {
-            let Work { parsed, flow_hash, probe, .. } = work;
-            work.selection =
-                selector.select_steered(parsed, packet.data(), vip, *flow_hash, *probe, &mut tally);
-        }
+pub(super) fn settle<'a>(
+    work: &mut Work,
+    frame: &[u8],
+    selector: &mut Selector<'a>,
+    tally: &mut Tally,
+) -> Option<Chosen<'a>> {
+    let Work { flow_hash, probe, table_hash, .. } = *work;
+    let tables = selector.tables;
+    if probe != Probe::NONE {
+        work.class = classify(&work.parsed, tables);
     }
-    tally
+    let Class::Vip(vip) = work.class else { return None };
+    let parsed = &work.parsed;
+    work.selection = match tables.steered {
+        false => {
+            let asked = || (probe == Probe::NONE).then_some(table_hash);
+            selector.select(parsed, vip, flow_hash, probe, asked, tally)
+        }
+        true => selector.select_steered(parsed, frame, vip, flow_hash, probe, tally),
+    };
+    let Selection::Backend(index) = work.selection else { return None };
+    Some(Chosen { vip, index, backend: tables.backend(index)? })
 }
 
 #[inline(always)]
