@@ -310,7 +310,8 @@ fn start_workers(
             eal,
             "the conntrack table",
             layout.size(),
-            64,
+            // As two cache lines, so that no worker's flows share one with what is another's.
+            128,
             memory::numa_node(*core),
         )?;
         let mut worker = Worker::new(WorkerOptions {

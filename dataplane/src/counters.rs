@@ -2,10 +2,13 @@
 //!
 //! Each is an atomic only so that reading it from another thread is defined: the worker adds
 //! with a plain load and a plain store, never with a locked instruction. Arrays are sized for
-//! the most VIPs and backends there can be; pages never touched cost no memory.
+//! the most VIPs and backends there can be, 5 MiB a worker. All lie on cache lines of their own,
+//! which no other worker writes (see [`crate::lines`]), and what is counted for one VIP or backend
+//! lies in one line.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::lines::Lines;
 use crate::prefetch;
 use crate::verdict::DropReason;
 
@@ -99,6 +102,7 @@ impl Traffic<'_> {
 /// never crosses the node, so this is all that the data path can say about it. Kept apart from
 /// [`TrafficCounters`], which every packet writes and which stay two to a cache line.
 #[derive(Debug, Default)]
+#[repr(align(16))]
 pub struct SignalCounters {
     /// Flows in SYN_RECV or ESTABLISHED that the client ended with a RST, each counted once: an
     /// entry in TIME_WAIT has had its RST. A RST after the client's FIN is not counted: it answers
@@ -243,9 +247,9 @@ pub struct WorkerCounters {
     /// See [`FragmentCounters`].
     pub fragments: FragmentCounters,
     drops: [Counter; DropReason::COUNT],
-    vips: Box<[TrafficCounters]>,
-    backends: Box<[TrafficCounters]>,
-    signals: Box<[SignalCounters]>,
+    vips: Lines<TrafficCounters>,
+    backends: Lines<TrafficCounters>,
+    signals: Lines<SignalCounters>,
 }
 
 impl Default for WorkerCounters {
@@ -280,9 +284,9 @@ impl WorkerCounters {
             handoffs: HandoffCounters::default(),
             fragments: FragmentCounters::default(),
             drops: [const { Counter(AtomicU64::new(0)) }; DropReason::COUNT],
-            vips: (0..MAX_VIPS).map(|_| TrafficCounters::default()).collect(),
-            backends: (0..MAX_BACKENDS).map(|_| TrafficCounters::default()).collect(),
-            signals: (0..MAX_BACKENDS).map(|_| SignalCounters::default()).collect(),
+            vips: Lines::new(MAX_VIPS, TrafficCounters::default),
+            backends: Lines::new(MAX_BACKENDS, TrafficCounters::default),
+            signals: Lines::new(MAX_BACKENDS, SignalCounters::default),
         }
     }
 
@@ -322,13 +326,27 @@ impl WorkerCounters {
     /// Starts loading the counters of a VIP. Any index is allowed.
     #[inline(always)]
     pub(crate) fn prefetch_vip(&self, index: u32) {
-        prefetch::read(self.vips.as_ptr().wrapping_add(index as usize));
+        prefetch::read(self.vips.address(index as usize));
     }
 
     /// The counters of a backend; `None` for [`crate::verdict::NO_BACKEND`].
     #[inline(always)]
     pub fn backend(&self, index: u32) -> Option<&TrafficCounters> {
         self.backends.get(index as usize)
+    }
+
+    /// Where its arrays are.
+    #[cfg(test)]
+    pub(crate) fn arrays(&self) -> [(&'static str, std::ops::Range<usize>); 3] {
+        fn place<T>(array: &Lines<T>) -> std::ops::Range<usize> {
+            let range = array.as_ptr_range();
+            range.start as usize..range.end as usize
+        }
+        [
+            ("counters of VIPs", place(&self.vips)),
+            ("counters of backends", place(&self.backends)),
+            ("signals of backends", place(&self.signals)),
+        ]
     }
 
     /// What the clients of a backend have to say about it; `None` for

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use crate::lines::OnLines;
 use crate::parse::Parsed;
 
 pub use doorbell::Doorbell;
@@ -77,9 +78,9 @@ pub struct Handoff<B> {
     number: usize,
     bell: Arc<Doorbell>,
     /// By the writer's number; none from itself.
-    inbound: Vec<Option<Consumer<Handed<B>>>>,
+    inbound: Vec<OnLines<Option<Consumer<Handed<B>>>>>,
     /// By the reader's number; none to itself.
-    outbound: Vec<Option<Outbound<B>>>,
+    outbound: Vec<OnLines<Option<Outbound<B>>>>,
 }
 
 #[derive(Debug)]
@@ -115,10 +116,10 @@ pub fn connect<B>(workers: usize) -> Vec<Handoff<B>> {
                 None => (None, None),
             };
             if let Some(end) = all.get_mut(writer) {
-                end.outbound.push(outbound);
+                end.outbound.push(OnLines(outbound));
             }
             if let Some(end) = all.get_mut(reader) {
-                end.inbound.push(inbound);
+                end.inbound.push(OnLines(inbound));
             }
         }
     }
@@ -149,7 +150,9 @@ impl<B> Handoff<B> {
     /// # Errors
     /// The packet, when the ring is full or there is no such other worker.
     pub fn give(&mut self, worker: usize, handed: Handed<B>) -> Result<(), Handed<B>> {
-        let Some(Some(outbound)) = self.outbound.get_mut(worker) else { return Err(handed) };
+        let Some(OnLines(Some(outbound))) = self.outbound.get_mut(worker) else {
+            return Err(handed);
+        };
         match outbound.ring.push(handed) {
             Ok(()) => {
                 outbound.bell.ring();
@@ -182,9 +185,19 @@ impl<B> Handoff<B> {
         self.inbound.get_mut(from)?.as_mut()?.pop().ok()
     }
 
+    /// Where this worker's ends are, and the bell that others ring.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> [std::ops::Range<usize>; 3] {
+        fn place<T>(ends: &[T]) -> std::ops::Range<usize> {
+            let range = ends.as_ptr_range();
+            range.start as usize..range.end as usize
+        }
+        [place(&self.inbound), place(&self.outbound), place(std::slice::from_ref(&*self.bell))]
+    }
+
     /// Whether there is nothing from worker `from`.
     pub fn is_empty(&self, from: usize) -> bool {
-        !matches!(self.inbound.get(from), Some(Some(ring)) if !ring.is_empty())
+        !matches!(self.inbound.get(from), Some(OnLines(Some(ring))) if !ring.is_empty())
     }
 }
 

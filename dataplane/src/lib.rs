@@ -24,6 +24,7 @@ pub mod fragment;
 pub mod handoff;
 pub mod hold;
 pub mod icmp;
+mod lines;
 pub mod link;
 pub mod neighbour;
 pub mod parse;

@@ -151,6 +151,13 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         came_back
     }
 
+    /// Where what all readers look at is.
+    #[cfg(test)]
+    pub(crate) fn pointer(&self) -> core::ops::Range<usize> {
+        let shared = core::slice::from_ref(&*self.shared).as_ptr_range();
+        shared.start as usize..shared.end as usize
+    }
+
     /// How many replaced values have not come back yet: a metric. It grows when values are
     /// published while a reader neither pins again nor unpins, a stalled worker for example.
     pub fn outstanding(&self) -> usize {
@@ -192,8 +199,8 @@ impl<T: Send + Sync + 'static> Reader<T> {
     }
 }
 
-/// What publisher and readers look at. One cache line, written at a change only.
-#[repr(align(64))]
+/// What publisher and readers look at. Cache lines of its own, written at a change only.
+#[repr(align(128))]
 struct Shared<T> {
     /// Never null.
     current: Atomic<Node<T>>,

@@ -15,6 +15,8 @@ mod ready;
 mod show;
 mod stage;
 mod stages;
+#[cfg(test)]
+mod written;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +35,7 @@ use crate::fragment::Datagrams;
 use crate::handoff::Handoff;
 use crate::hold::HoldQueue;
 use crate::icmp::limits::IcmpLimits;
+use crate::lines::OnLines;
 use crate::link::{Command, WorkerLink};
 use crate::port::{Burst, Port};
 use crate::publish::Reader;
@@ -69,23 +72,26 @@ pub struct WorkerOptions<P> {
     pub counters: Arc<WorkerCounters>,
 }
 
-/// One worker; see the module. Its meter is told when each stage of a round is over.
+/// One worker; see the module. Its meter is told when each stage of a round is over. On cache lines
+/// of its own, wherever its thread keeps it.
+#[repr(align(128))]
 pub struct Worker<P: Port, M: Meter = Unmetered> {
     reader: Reader<Tables>,
     received: Burst<P::Buffer>,
     core: Core<P, M>,
 }
 
-/// Everything of a worker but the tables and the burst, which it borrows.
+/// Everything of a worker but the tables and the burst, which it borrows. What is written for each
+/// packet is in it, or on cache lines of its own; the rest is written for what is rare.
 struct Core<P: Port, M: Meter> {
     // Before the ports: the last of those frees the pool that these packets return to.
-    transmit: Vec<Burst<P::Buffer>>,
+    transmit: Vec<OnLines<Burst<P::Buffer>>>,
     hold: HoldQueue<P::Buffer>,
     /// By port index; empty where no port has one.
     exceptions: Vec<Option<Exception<P>>>,
     handoff: Handoff<P::Buffer>,
     datagrams: Datagrams<P::Buffer>,
-    ports: Vec<P>,
+    ports: Vec<OnLines<P>>,
     /// By port index: what its device's choice of queue can be computed with.
     rss: Arc<[Option<Rss>]>,
     work: arrayvec::ArrayVec<Work, { crate::port::BURST }>,
@@ -117,9 +123,9 @@ impl<P: Port, M: Meter> Worker<P, M> {
         let counters = options.counters;
         counters.conntrack.capacity.set(options.conntrack.capacity() as u64);
         let core = Core {
-            transmit: options.ports.iter().map(|_| Burst::new()).collect(),
+            transmit: options.ports.iter().map(|_| OnLines(Burst::new())).collect(),
             exceptions: Vec::new(),
-            ports: options.ports,
+            ports: options.ports.into_iter().map(OnLines).collect(),
             handoff: Handoff::alone(),
             datagrams: Datagrams::default(),
             rss: Arc::new([]),
@@ -214,7 +220,7 @@ impl<P: Port, M: Meter> Worker<P, M> {
 
     /// The worker's port with this index.
     pub fn port_mut(&mut self, index: usize) -> Option<&mut P> {
-        self.core.ports.get_mut(index)
+        self.core.ports.get_mut(index).map(|port| &mut port.0)
     }
 
     /// The device to the kernel of the port with this index.

@@ -332,7 +332,7 @@ impl<P: Port, M: Meter> Core<P, M> {
     #[inline]
     pub(super) fn queue(&mut self, packet: P::Buffer, port_index: u8) {
         let index = usize::from(port_index);
-        if self.transmit.get(index).is_some_and(Burst::is_full) {
+        if self.transmit.get(index).is_some_and(|burst| burst.is_full()) {
             self.flush(index);
         }
         if let Some(burst) = self.transmit.get_mut(index)

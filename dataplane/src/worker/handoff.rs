@@ -136,7 +136,7 @@ impl<P: Port, M: Meter> Core<P, M> {
             },
         };
         let Handed { buffer, port, errand, parsed, .. } = handed;
-        let own = self.ports.get_mut(usize::from(port)).and_then(P::allocate);
+        let own = self.ports.get_mut(usize::from(port)).and_then(|port| port.allocate());
         let copied = own.and_then(|mut own| own.append(buffer.data()).then_some(own));
         buffer.release();
         let Some(packet) = copied else {
