@@ -84,8 +84,8 @@ pub fn run(source: &Path, case: Case, bursts: u32) -> Result<Done> {
         ..weir::eal_options(&config)
     })
     .context("DPDK did not start")?;
-    let (device, pool): (Device, _) = weir::open(&eal, &config, case)?;
-    let mut device = device.start(std::slice::from_ref(&pool))?;
+    let (device, pools): (Device, _) = weir::open(&eal, &config, case, 1)?;
+    let mut device = device.start(&pools)?;
     let queue = device.take_queues().pop().ok_or_else(|| anyhow!("the device has no queue"))?;
     let facts = PortFacts { mac: device.mac(), any_mac: false };
     let mut now = 1_000_000_000;

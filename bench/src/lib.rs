@@ -40,3 +40,4 @@ pub mod swaps;
 pub mod testpmd;
 pub mod verify;
 pub mod weir;
+pub mod workers;

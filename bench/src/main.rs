@@ -15,6 +15,7 @@ use bench::frame::Kind;
 use bench::scenario::{self, Case};
 use bench::{
     capture, generate, instructions, latency, side_by_side, stage_table, stages, swaps, weir,
+    workers,
 };
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -48,9 +49,12 @@ enum Command {
         /// The packet source, made for this case.
         #[arg(long, value_name = "FILE")]
         source: PathBuf,
-        /// hit_4k, hit_1m, new, v6_hit_1m or gue_hit_1m.
+        /// hit_4k, hit_256k, hit_1m, new, v6_hit_1m or gue_hit_1m.
         #[arg(long)]
         case: String,
+        /// How many workers, each with all of the source; reports less of each.
+        #[arg(long)]
+        workers: Option<u16>,
         /// How long to measure.
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
@@ -114,6 +118,8 @@ enum Command {
         #[arg(long)]
         memory: bool,
     },
+    /// Measure one worker and several, and testpmd with as many threads, interleaved.
+    Workers(workers::Options),
     /// Where the cycles go, stage by stage; prints a table.
     Stages(stage_table::Options),
     /// One measurement of these; prints one line of JSON.
@@ -156,6 +162,9 @@ enum Command {
         /// The case; without, the one that needs most.
         #[arg(long)]
         case: Option<String>,
+        /// What `workers` needs with so many.
+        #[arg(long)]
+        workers: Option<u16>,
     },
 }
 
@@ -184,9 +193,15 @@ fn run(command: Command) -> Result<()> {
             };
             capture::write(&out, flows, if ipv6 { Ip::V6 } else { Ip::V4 }, kind)
         }
-        Command::Run { source, case, seconds } => {
-            let report = weir::run(&source, named(&case)?, seconds)?;
-            println!("{}", serde_json::to_string(&report)?);
+        Command::Run { source, case, workers, seconds } => {
+            let case = named(&case)?;
+            let report = match workers {
+                None => serde_json::to_string(&weir::run(&source, case, seconds)?)?,
+                Some(workers) => {
+                    serde_json::to_string(&workers::run(&source, case, workers, seconds)?)?
+                }
+            };
+            println!("{report}");
             Ok(())
         }
         Command::Swap { source, seconds, every_ms } => {
@@ -208,6 +223,7 @@ fn run(command: Command) -> Result<()> {
         Command::Latency { json, rounds, seconds, flows, .. } => {
             latency::run(&latency::Options { json, rounds, seconds, flows })
         }
+        Command::Workers(options) => workers::compare(&options),
         Command::Stages(options) => stage_table::run(&options),
         Command::StageRun { source, case, seconds } => {
             let slices = stages::run(&source, named(&case)?, seconds)?;
@@ -224,7 +240,11 @@ fn run(command: Command) -> Result<()> {
             print!("{}", scenario::configuration_at(&device, named(&case)?, scenario::WEIGHT));
             Ok(())
         }
-        Command::Memory { case } => {
+        Command::Memory { workers: Some(workers), .. } => {
+            println!("{}", workers::most_memory_mib(workers));
+            Ok(())
+        }
+        Command::Memory { case, .. } => {
             let needed = Case::NAMES
                 .into_iter()
                 .filter(|name| case.as_deref().is_none_or(|case| case == *name))

@@ -62,7 +62,8 @@ pub enum Mode {
 
 impl Case {
     /// The cases there are.
-    pub const NAMES: [&str; 6] = ["hit_4k", "hit_1m", "new", "v6_hit_1m", "gue_hit_1m", "swap"];
+    pub const NAMES: [&str; 7] =
+        ["hit_4k", "hit_256k", "hit_1m", "new", "v6_hit_1m", "gue_hit_1m", "swap"];
 
     /// The case of this name, one of [`Case::NAMES`].
     pub fn named(name: &str) -> Option<Self> {
@@ -80,6 +81,7 @@ impl Case {
         let many = Self { flows: 1 << 20, table: 2_000_000, ..few };
         Some(match name {
             "hit_4k" => few,
+            "hit_256k" => Self { flows: 1 << 18, table: 500_000, ..few },
             "hit_1m" => many,
             "new" => Self { new_flows: true, table: 1 << 18, ..many },
             "v6_hit_1m" => Self { ip: Ip::V6, ..many },
@@ -147,7 +149,13 @@ pub fn memory_mib(flows: u32, table: u32) -> u32 {
 
 /// The source as a DPDK device string.
 pub fn device(source: &Path) -> String {
-    format!("net_pcap0,rx_pcap={},infinite_rx=1", source.display())
+    device_of_queues(source, 1)
+}
+
+/// The same with `queues` queues, each of which plays all of it.
+pub fn device_of_queues(source: &Path, queues: usize) -> String {
+    let queue = format!(",rx_pcap={}", source.display());
+    format!("net_pcap0{},infinite_rx=1", queue.repeat(queues))
 }
 
 /// The id of backend `number`.

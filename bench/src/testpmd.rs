@@ -55,18 +55,30 @@ pub struct Rate {
 /// # Errors
 /// When it is not installed, does not start (no hugepages, most likely), or does not answer.
 pub fn run(source: &Path, flows: u32, mode: Mode, seconds: f64) -> Result<Rate> {
-    let mut testpmd = Testpmd::start(source, flows, mode)?;
+    run_on(&[WORKER_CORE], source, flows, mode, seconds)
+}
+
+/// The same with a forwarding thread on each of `cores`, each with a queue and `source` of its own.
+///
+/// # Errors
+/// As [`run`]'s.
+pub fn run_on(cores: &[u16], source: &Path, flows: u32, mode: Mode, seconds: f64) -> Result<Rate> {
+    let mut testpmd = Testpmd::start(cores, source, flows, mode)?;
     testpmd.say("start")?;
     testpmd.expect("packet forwarding - ports=", LONGEST_START)?;
     std::thread::sleep(WARM_UP);
     // "lcore-worker-1", "rte-worker-1" or "dpdk-worker1", by release.
-    let core = WORKER_CORE.to_string();
-    let account = CpuTime::of_thread(testpmd.child.id(), |name| {
-        name.strip_suffix(&core).is_some_and(|name| name.trim_end_matches('-').ends_with("worker"))
-    });
-    let before = testpmd.read(account.as_ref())?;
+    let account = |number: usize| {
+        let number = number.to_string();
+        CpuTime::of_thread(testpmd.child.id(), |name| {
+            name.strip_suffix(&number)
+                .is_some_and(|name| name.trim_end_matches('-').ends_with("worker"))
+        })
+    };
+    let accounts: Vec<_> = (1..=cores.len()).map(account).collect();
+    let before = testpmd.read(&accounts)?;
     std::thread::sleep(Duration::from_secs_f64(seconds));
-    let after = testpmd.read(account.as_ref())?;
+    let after = testpmd.read(&accounts)?;
     testpmd.say("quit")?;
     testpmd.wait();
     let seconds = (after.at - before.at).as_secs_f64();
@@ -74,14 +86,17 @@ pub fn run(source: &Path, flows: u32, mode: Mode, seconds: f64) -> Result<Rate> 
     if packets == 0 {
         bail!("testpmd received nothing");
     }
-    let core_share = cpu_time::share(before.on_core, after.on_core, seconds);
+    let shares = before.on_core.iter().zip(&after.on_core);
+    let shares = shares.map(|(before, after)| cpu_time::share(*before, *after, seconds));
+    let core_share = shares.sum::<f64>() / cores.len() as f64;
     Ok(Rate { mpps: packets as f64 / (seconds * core_share) / 1e6, core_share })
 }
 
 /// testpmd's counters at one moment.
 struct Reading {
     at: Instant,
-    on_core: Option<u64>,
+    /// By forwarding thread.
+    on_core: Vec<Option<u64>>,
     packets: u64,
 }
 
@@ -93,21 +108,27 @@ struct Testpmd {
 }
 
 impl Testpmd {
-    fn start(source: &Path, flows: u32, mode: Mode) -> Result<Self> {
+    fn start(cores: &[u16], source: &Path, flows: u32, mode: Mode) -> Result<Self> {
+        let count = cores.len() as u32;
+        // The prompt's thread sleeps, so that it may have its core with another.
+        let threads: String =
+            (1..).zip(cores).map(|(thread, core)| format!(",{thread}@{core}")).collect();
         // Through a pipe its lines would come in blocks of 4 KiB; `stdbuf` replaces itself with
         // testpmd, so that the child is testpmd.
         let mut child = Command::new("stdbuf")
             .args(["-oL", "dpdk-testpmd", "--in-memory", "--no-pci", "--no-telemetry"])
             .args(["--log-level=warning", "--main-lcore=0"])
-            .arg(format!("-l0,{WORKER_CORE}"))
-            .arg(format!("-m{}", scenario::memory_mib(flows, 0)))
+            .arg(format!("--lcores=0@0{threads}"))
+            .arg(format!("-m{}", count * scenario::memory_mib(flows, 0)))
             .arg(format!("--file-prefix=weir-testpmd-{}", std::process::id()))
-            .arg(format!("--vdev={}", scenario::device(source)))
-            .args(["--", "--interactive", "--nb-cores=1", "--port-topology=loop"])
+            .arg(format!("--vdev={}", scenario::device_of_queues(source, cores.len())))
+            .args(["--", "--interactive", "--port-topology=loop"])
+            .args([format!("--nb-cores={count}"), format!("--rxq={count}")])
+            .arg(format!("--txq={count}"))
             .args(["--no-flush-rx", &format!("--forward-mode={}", mode.name())])
             .args([format!("--burst={BURST}"), format!("--mbcache={}", 4 * BURST)])
             .args([format!("--rxd={DESCRIPTORS}"), format!("--txd={DESCRIPTORS}")])
-            .arg(format!("--total-num-mbufs={}", scenario::mbufs(flows)))
+            .arg(format!("--total-num-mbufs={}", count * scenario::mbufs(flows)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -162,8 +183,8 @@ impl Testpmd {
         }
     }
 
-    fn read(&mut self, account: Option<&CpuTime>) -> Result<Reading> {
-        let on_core = account.and_then(CpuTime::nanoseconds);
+    fn read(&mut self, accounts: &[Option<CpuTime>]) -> Result<Reading> {
+        let on_core = accounts.iter().map(|one| one.as_ref()?.nanoseconds()).collect();
         let at = Instant::now();
         self.say("show port stats all")?;
         let text = self.expect("RX-packets:", LONGEST_ANSWER)?;

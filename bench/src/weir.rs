@@ -187,8 +187,8 @@ where
     let text = scenario::configuration(source, case);
     let config = Config::parse(&text, "the benchmark's configuration")?.config;
     let eal = Eal::start(&eal_options(&config)).context("DPDK did not start")?;
-    let (device, pool) = open(&eal, &config, case)?;
-    let mut device = device.start(std::slice::from_ref(&pool))?;
+    let (device, pools) = open(&eal, &config, case, 1)?;
+    let mut device = device.start(&pools)?;
     let queue = device.take_queues().pop().ok_or_else(|| anyhow!("the device has no queue"))?;
 
     let clock = Clock::new();
@@ -218,7 +218,7 @@ where
 }
 
 /// Are the packets what the case is about?
-fn check(report: &Report, case: Case) -> Result<()> {
+pub(crate) fn check(report: &Report, case: Case) -> Result<()> {
     let (what, count) =
         if case.new_flows { ("inserts", report.inserts) } else { ("hits", report.hits) };
     let packets = report.packets as f64;
@@ -245,12 +245,17 @@ pub(crate) fn eal_options(config: &Config) -> EalOptions {
     }
 }
 
-/// Opens the device of `config` with a pool for the packets of `case`.
-pub(crate) fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Mempool)> {
+/// Opens the device of `config`, with a pool for the packets of `case` for each of `workers` queues.
+pub(crate) fn open(
+    eal: &Eal,
+    config: &Config,
+    case: Case,
+    workers: u16,
+) -> Result<(Device, Vec<Mempool>)> {
     let port = config.ports.first().ok_or_else(|| anyhow!("no port"))?;
     let options = DeviceOptions {
         device: port.device.clone(),
-        queues: 1,
+        queues: workers,
         fewer_queues: false,
         mtu: port.mtu,
         smaller_mtu: false,
@@ -263,8 +268,10 @@ pub(crate) fn open(eal: &Eal, config: &Config, case: Case) -> Result<(Device, Me
     };
     let device = Device::open(eal, options)?;
     let count = scenario::mbufs(case.flows);
-    let pool = Mempool::new(eal, "bench", count, device.frame_bytes(), -1)?;
-    Ok((device, pool))
+    let pools = (0..workers)
+        .map(|worker| Mempool::new(eal, &format!("bench{worker}"), count, device.frame_bytes(), -1))
+        .collect::<Result<_, _>>()?;
+    Ok((device, pools))
 }
 
 /// A worker of `node` over `port`, which tells `meter` about stages, with a table of `flows`, on a thread of its own, bound to `core`,
@@ -329,7 +336,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    fn of(counters: &WorkerCounters, account: Option<&CpuTime>) -> Self {
+    pub(crate) fn of(counters: &WorkerCounters, account: Option<&CpuTime>) -> Self {
         let conntrack = &counters.conntrack;
         Self {
             at: Instant::now(),
@@ -349,7 +356,7 @@ impl Reading {
         cpu_time::share(before.on_core, self.on_core, seconds)
     }
 
-    fn since(&self, before: &Self, samples: usize, sampled_flows: usize) -> Report {
+    pub(crate) fn since(&self, before: &Self, samples: usize, sampled_flows: usize) -> Report {
         let seconds = (self.at - before.at).as_secs_f64();
         let packets = self.packets - before.packets;
         let core_share = self.core_share_since(before);
