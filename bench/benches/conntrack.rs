@@ -2,7 +2,9 @@
 //!
 //! All figures are per packet (`thrpt` counts packets), for a table of 2 M flows on memory
 //! that asks for hugepages, as in the appliance's default configuration. Keys are made
-//! before the clock starts; hashing them is part of what is measured.
+//! before the clock starts; hashing them is part of what is measured. `hit_full_...` are full
+//! tables (nine slots of ten) of each size: what grows with it is what memory costs, not the
+//! search. They need 2 GiB. `reap` is per slot visited.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -18,6 +20,8 @@ const BURST: usize = 64;
 const FLOWS: usize = 2_000_000;
 const PIN: Pin = Pin { backend: 1, generation: 1, vip: 1 };
 const ACK: Packet = Packet { segment: Segment::Ack, length: 60 };
+/// Milliseconds; no timeout is shorter.
+const SHORTEST_IDLE: u32 = 30_000;
 const SYN: Packet = Packet { segment: Segment::Syn, length: 60 };
 
 /// A table in memory aligned for, and advised to use, 2 MiB pages; never given back.
@@ -76,6 +80,12 @@ fn burst(
         }
     }
     for ((key, &hash), &probe) in keys.iter().zip(&hashes).zip(&probes) {
+        if let Some(steady) = table.steady(probe, key, packet, now, SHORTEST_IDLE) {
+            black_box(steady.pin());
+            steady.count(packet, now);
+            counts[0] += 1;
+            continue;
+        }
         match table.lookup(probe, hash, key, packet, now, &timeouts) {
             Lookup::Found(hit) => {
                 black_box(hit.backend());
@@ -131,6 +141,35 @@ fn conntrack(criterion: &mut Criterion) {
                 debug_assert_eq!(hits, BURST);
             });
         });
+    }
+
+    for (name, flows) in [
+        ("hit_full_4k", 1 << 12),
+        ("hit_full_64k", 1 << 16),
+        ("hit_full_1m", 1 << 20),
+        ("hit_full_4m", 1 << 22),
+        ("hit_full_16m", 1 << 24),
+    ] {
+        let mut table = table(flows);
+        let all = keys(0, flows);
+        // Once to store them, once more to confirm them.
+        for chunk in all.chunks(BURST).chain(all.chunks(BURST)) {
+            burst(&mut table, &hasher, chunk, ACK, 1000, true);
+        }
+        assert_eq!(table.len(), flows);
+        let mut at = 0;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let [hits, ..] = rounds(&mut table, &hasher, &all, &mut at, ACK, false);
+                debug_assert_eq!(hits, BURST);
+            });
+        });
+        if flows == 1 << 22 {
+            group.bench_function("reap", |bencher| {
+                let limit = |entry: &Entry| Timeouts::default().of(entry.state());
+                bencher.iter(|| table.reap(1000, BURST, limit, |_| {}));
+            });
+        }
     }
 
     for (name, held) in [("miss_1m_held", 1 << 20), ("miss_2m_held", FLOWS)] {
