@@ -3,12 +3,13 @@
 # what it sends to it over rings in memory, and receives it again. First the capacity of the path,
 # then 10, 50, 80 and 95 % of it, with workers that spin and workers that back off.
 #
-#   bench/latency.sh [--json FILE] [--rounds N] [--seconds S] [--flows N] [--quick]
+#   bench/latency.sh [--json FILE] [--rounds N] [--seconds S] [--flows N] [--realtime] [--quick]
 #
 #   --json FILE    also write the result as JSON
 #   --rounds N     measure each point N times (9); figures are medians
-#   --seconds S    for S seconds each time (0.3)
+#   --seconds S    for S seconds each time (0.2)
 #   --flows N      packets of N flows (4096)
+#   --realtime     with real-time priority, where other work is on the machine; that waits meanwhile
 #   --quick        two rounds of a tenth of a second: to see that it works
 #
 # Needs root, two cores, and 200 MiB of hugepages (with a million flows 500), which it reserves and
@@ -38,6 +39,10 @@ while (($# > 0)); do
         arguments+=("$1" "$2")
         [[ $1 != --flows ]] || memory+=("$1" "$2")
         shift 2
+        ;;
+    --realtime)
+        arguments+=("$1")
+        shift
         ;;
     --quick)
         arguments+=(--rounds 2 --seconds 0.1)

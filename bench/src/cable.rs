@@ -6,7 +6,7 @@
 //! behind it. Node, device, pool and worker are put together as `weir run` does it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -24,6 +24,8 @@ use crate::weir;
 
 /// Buffers: two rings, bursts, spares and caches, several times over.
 const MBUFS: u32 = 16_384;
+/// How often a cache line is sent, both ways together.
+const BOUNCES: u64 = 20_000;
 /// How often a node is looked after, as in `weir run`: nanoseconds.
 const STEP: u64 = 10_000_000;
 
@@ -58,9 +60,17 @@ pub struct Cable {
     next_step: u64,
 }
 
+/// What the worker's thread is told to do.
+enum Order {
+    /// To work, until it is told to stop.
+    Work(Idle),
+    /// To answer each odd number in a cache line with the next, up to [`BOUNCES`].
+    Bounce(Arc<AtomicU64>),
+}
+
 /// The worker's thread, which runs while it is told to.
 struct Far {
-    orders: Option<Sender<Idle>>,
+    orders: Option<Sender<Order>>,
     answers: Receiver<()>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -86,18 +96,46 @@ impl Cable {
         drive: impl FnOnce(&mut Self) -> T,
     ) -> Result<T> {
         self.worker.stop.store(false, Ordering::Relaxed);
-        let orders = self.worker.orders.as_ref();
-        if orders.is_none_or(|orders| orders.send(idle).is_err()) {
-            return Err(self.worker.end().err().unwrap_or_else(|| anyhow!("the worker ended")));
-        }
+        self.worker.order(Order::Work(idle))?;
         let driven = drive(self);
         self.worker.stop.store(true, Ordering::Relaxed);
         self.worker.answers.recv().context("the worker ended while it worked")?;
         Ok(driven)
     }
+
+    /// Nanoseconds that a cache line takes to the worker's core and back, on average: what each
+    /// line of a packet costs on a cable, where a NIC would have put it into the cache.
+    ///
+    /// # Errors
+    /// When the worker's thread has ended.
+    pub fn round_trip(&mut self) -> Result<u64> {
+        let line = Arc::new(AtomicU64::new(0));
+        self.worker.order(Order::Bounce(Arc::clone(&line)))?;
+        let mut start = 0;
+        for number in (1..BOUNCES).step_by(2) {
+            line.store(number, Ordering::Release);
+            while line.load(Ordering::Acquire) == number {
+                std::hint::spin_loop();
+            }
+            // It has to be there first.
+            if number == 1 {
+                start = self.clock.now();
+            }
+        }
+        let taken = self.clock.now() - start;
+        self.worker.answers.recv().context("the worker ended")?;
+        Ok(taken * 2 / (BOUNCES - 2))
+    }
 }
 
 impl Far {
+    fn order(&mut self, order: Order) -> Result<()> {
+        match self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok()) {
+            true => Ok(()),
+            false => Err(self.end().err().unwrap_or_else(|| anyhow!("the worker has ended"))),
+        }
+    }
+
     /// Has the thread end: what it says.
     fn end(&mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
@@ -139,7 +177,7 @@ pub fn with_a_node<T>(setup: &Setup, drive: impl FnOnce(Cable) -> Result<T>) -> 
     let clock = Clock::new();
     let facts = PortFacts { mac: MacAddress(NODE_MAC), any_mac: false };
     let mut node = Node::new(config, &[facts], clock.now() / 1_000_000)?;
-    let (orders, ordered) = channel::<Idle>();
+    let (orders, ordered) = channel::<Order>();
     let (answer, answers) = channel();
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
@@ -151,14 +189,22 @@ pub fn with_a_node<T>(setup: &Setup, drive: impl FnOnce(Cable) -> Result<T>) -> 
         setup.core,
         clock.clone(),
         move |worker, clock, _| {
-            for idle in ordered {
-                worker.run(clock, idle, &stopped);
+            let _ = answer.send(());
+            for order in ordered {
+                match order {
+                    Order::Work(idle) => worker.run(clock, idle, &stopped),
+                    Order::Bounce(line) => bounce(&line),
+                }
                 let _ = answer.send(());
             }
             Ok(())
         },
     )?;
-    let worker = Far { orders: Some(orders), answers, stop, thread: Some(thread) };
+    let mut worker = Far { orders: Some(orders), answers, stop, thread: Some(thread) };
+    // It starts on this thread's core, and could not leave it while a generator spins there.
+    if worker.answers.recv().is_err() {
+        worker.end()?;
+    }
     let cable = Cable {
         near: Some(near),
         loopback: Some(loopback),
@@ -169,6 +215,15 @@ pub fn with_a_node<T>(setup: &Setup, drive: impl FnOnce(Cable) -> Result<T>) -> 
         next_step: 0,
     };
     drive(cable)
+}
+
+fn bounce(line: &AtomicU64) {
+    for number in (1..BOUNCES).step_by(2) {
+        while line.load(Ordering::Acquire) != number {
+            std::hint::spin_loop();
+        }
+        line.store(number + 1, Ordering::Release);
+    }
 }
 
 fn open(eal: &Eal, name: &str, mtu: u16) -> Result<Device> {

@@ -1,9 +1,9 @@
 //! How long a packet is in the node, at shares of what the path can do.
 //!
-//! The generator is at the near end of a [`crate::cable`], one worker at the far end. First comes
-//! the **capacity**: as many packets as the worker takes. Then, at each share of it, packets are
+//! The generator is at the near end of a [`crate::cable`], one worker at the far end. A round begins
+//! with the **capacity**: as many packets as the worker takes. Then, at each share of it, packets are
 //! sent evenly for a slice of time, in both idle modes and over the ring that leads back, one after
-//! the other, round after round. A figure is the median over the rounds: what else a machine does now
+//! the other. A figure is the median over the rounds: what else a machine does now
 //! and then is in few of them, and shown in the spread.
 //!
 //! What is **added** by the node is the time through it less the time over the ring that leads back:
@@ -11,6 +11,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +32,8 @@ const LOADS: [u64; 4] = [10, 50, 80, 95];
 const TRICKLE: u64 = 10_000;
 /// Before a slice is measured its traffic flows for so long.
 const WARM_UP: Duration = Duration::from_millis(50);
+/// How long packets can be under way in memory.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// What the generator catches up with: a burst, so that its own pauses make no queue.
 const MOST_OWED: u64 = 64;
 
@@ -48,6 +51,8 @@ pub struct Options {
     pub seconds: f64,
     /// Flows that the packets are of.
     pub flows: u32,
+    /// With real-time priority, where other work is on the machine.
+    pub realtime: bool,
 }
 
 /// One point: a load and who was measured.
@@ -57,8 +62,8 @@ pub struct Point {
     pub mode: &'static str,
     /// Percent of the capacity; `None`: 10,000 packets a second.
     pub load_percent: Option<u64>,
-    /// Packets a second that were asked for.
-    pub rate: u64,
+    /// Millions of packets sent a second, those included that were refused.
+    pub mpps: f64,
     /// Rounds.
     pub rounds: usize,
     /// Packets sent, in all rounds.
@@ -67,7 +72,7 @@ pub struct Point {
     pub lost: u64,
     /// Of them, those that the worker had no room for in its receive ring.
     pub refused: u64,
-    /// Packets never made, as the generator was away when they were due.
+    /// Packets never made, as the generator was away, or too slow, when they were due.
     pub skipped: u64,
     /// Medians over the rounds, nanoseconds.
     pub p50_ns: u64,
@@ -79,8 +84,8 @@ pub struct Point {
     pub p999_ns: u64,
     /// The slowest packet of a round.
     pub max_ns: u64,
-    /// The least and the greatest p99 of a round.
-    pub p99_spread_ns: [u64; 2],
+    /// The p99 of each round.
+    pub p99_rounds_ns: Vec<u64>,
     /// Less the loopback's at the same rate: what the node adds. p50, p90, p99, p99.9, max.
     pub added_ns: [u64; 5],
     /// The share of the time that the worker was busy with packets; 0 for the loopback.
@@ -102,8 +107,23 @@ pub struct Latency {
     pub capacity_worker_busy: f64,
     /// Millions of packets a second that the generator sends and receives without a node.
     pub generator_mpps: f64,
+    /// Nanoseconds that a cache line takes from core to core and back.
+    pub round_trip_ns: u64,
     /// All points.
     pub points: Vec<Point>,
+    /// The first three by round: on a guest they can differ, when its host moves it.
+    pub rounds: Vec<Round>,
+}
+
+/// What each round begins with.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Round {
+    /// Millions of packets a second through the node; the loads are shares of it.
+    pub capacity_mpps: f64,
+    /// Without one.
+    pub generator_mpps: f64,
+    /// A cache line from core to core and back.
+    pub round_trip_ns: u64,
 }
 
 /// Who is measured.
@@ -145,7 +165,12 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let link = Link { memory_mib: cable::memory_mib(case.table), ..Link::ordinary(case) };
     let setup = Setup { case, link, core: Some(usize::from(WORKER_CORE)) };
-    let result = cable::with_a_node(&setup, |cable| measure(cable, options))?;
+    let result = cable::with_a_node(&setup, |cable| {
+        if options.realtime {
+            become_realtime()?;
+        }
+        measure(cable, options)
+    })?;
     print!("{}", table_of(&result));
     if let Some(path) = &options.json {
         write(path, &result)?;
@@ -158,6 +183,22 @@ pub fn run(options: &Options) -> Result<()> {
         "at 80 % the node adds {} us (expected {} at most)",
         p99 / 1000,
         MOST_ADDED / 1000
+    );
+    Ok(())
+}
+
+/// Gives all threads of this process a priority above all other work. Not before they have started:
+/// what DPDK asks of the kernel then can need the cores that they would not leave.
+fn become_realtime() -> Result<()> {
+    let process = std::process::id().to_string();
+    let output = Command::new("chrt")
+        .args(["--all-tasks", "--fifo", "--pid", "50", &process])
+        .output()
+        .context("chrt (of util-linux) cannot be run")?;
+    ensure!(
+        output.status.success(),
+        "no real-time priority: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(())
 }
@@ -198,7 +239,7 @@ fn measure(mut cable: Cable, options: &Options) -> Result<Latency> {
         time: slice,
         most_owed: MOST_OWED,
         most_packets: u64::MAX,
-        patience: Run::PATIENCE,
+        patience: PATIENCE,
     };
 
     // Every flow gets its entry.
@@ -210,25 +251,24 @@ fn measure(mut cable: Cable, options: &Options) -> Result<Latency> {
     one(&mut cable, &mut through, &mut around, Who::Node(Idle::Spin), &all)?;
     let misses = cable.counters.conntrack.misses.get();
 
-    let mut capacities = Vec::new();
-    let mut busy = Vec::new();
-    let mut own = Vec::new();
-    for _ in 0..options.rounds {
-        let found = one(&mut cable, &mut through, &mut around, Who::Node(Idle::Spin), &flat_out)?;
-        capacities.push(found.figures.received_mpps);
-        busy.push(found.busy);
-        let found = one(&mut cable, &mut through, &mut around, Who::Loopback, &flat_out)?;
-        own.push(found.figures.received_mpps);
-    }
-    let capacity = median(&capacities);
-    ensure!(capacity > 0.1, "only {capacity:.3} million packets a second came through");
-
     let loads: Vec<Option<u64>> = LOADS.into_iter().map(Some).chain([None]).collect();
-    let rate_of =
-        |load: Option<u64>| load.map_or(TRICKLE, |percent| (capacity * 1e4) as u64 * percent);
     let mut slices: Vec<Vec<Slice>> = Vec::new();
     slices.resize_with(loads.len() * Who::ALL.len(), Vec::new);
+    let (mut rounds, mut busy) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
+        let round_trip_ns = cable.round_trip()?;
+        let found = one(&mut cable, &mut through, &mut around, Who::Node(Idle::Spin), &flat_out)?;
+        let own = one(&mut cable, &mut through, &mut around, Who::Loopback, &flat_out)?;
+        let capacity = found.figures.received_mpps;
+        ensure!(capacity > 0.1, "only {capacity:.3} million packets a second came through");
+        busy.push(found.busy);
+        rounds.push(Round {
+            capacity_mpps: capacity,
+            generator_mpps: own.figures.received_mpps,
+            round_trip_ns,
+        });
+        let rate_of =
+            |load: Option<u64>| load.map_or(TRICKLE, |percent| (capacity * 1e4) as u64 * percent);
         let points = loads.iter().flat_map(|load| Who::ALL.map(|who| (*load, who)));
         for ((load, who), slices) in points.zip(&mut slices) {
             let run = Run { rate: Some(rate_of(load)), ..flat_out };
@@ -243,16 +283,19 @@ fn measure(mut cable: Cable, options: &Options) -> Result<Latency> {
     for (load, group) in loads.iter().zip(slices.chunks(Who::ALL.len())) {
         let [baseline, ..] = group else { continue };
         for (who, slices) in Who::ALL.into_iter().zip(group) {
-            points.push(point(*load, rate_of(*load), who, slices, baseline));
+            points.push(point(*load, who, slices, baseline));
         }
     }
+    let of = |value: fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     Ok(Latency {
         cpu: cpu(),
         flows: options.flows,
-        capacity_mpps: capacity,
+        capacity_mpps: of(|round| round.capacity_mpps),
         capacity_worker_busy: median(&busy),
-        generator_mpps: median(&own),
+        generator_mpps: of(|round| round.generator_mpps),
+        round_trip_ns: of(|round| round.round_trip_ns as f64) as u64,
         points,
+        rounds,
     })
 }
 
@@ -288,13 +331,7 @@ fn one(
     }
 }
 
-fn point(
-    load_percent: Option<u64>,
-    rate: u64,
-    who: Who,
-    slices: &[Slice],
-    baseline: &[Slice],
-) -> Point {
+fn point(load_percent: Option<u64>, who: Who, slices: &[Slice], baseline: &[Slice]) -> Point {
     let sum = |value: fn(&Figures) -> u64| slices.iter().map(|slice| value(&slice.figures)).sum();
     let of = |slices: &[Slice], value: fn(&Figures) -> u64| {
         let values: Vec<f64> = slices.iter().map(|slice| value(&slice.figures) as f64).collect();
@@ -303,12 +340,12 @@ fn point(
     let figures: [fn(&Figures) -> u64; 5] =
         [|f| f.p50_ns, |f| f.p90_ns, |f| f.p99_ns, |f| f.p999_ns, |f| f.max_ns];
     let [p50_ns, p90_ns, p99_ns, p999_ns, max_ns] = figures.map(|value| of(slices, value));
-    let p99 = || slices.iter().map(|slice| slice.figures.p99_ns);
+    let rates: Vec<f64> = slices.iter().map(|slice| slice.figures.sent_mpps).collect();
     let busy: Vec<f64> = slices.iter().map(|slice| slice.busy).collect();
     Point {
         mode: who.name(),
         load_percent,
-        rate,
+        mpps: median(&rates),
         rounds: slices.len(),
         sent: sum(|f| f.sent),
         lost: sum(|f| f.lost + f.refused),
@@ -319,7 +356,7 @@ fn point(
         p99_ns,
         p999_ns,
         max_ns,
-        p99_spread_ns: [p99().min().unwrap_or(0), p99().max().unwrap_or(0)],
+        p99_rounds_ns: slices.iter().map(|slice| slice.figures.p99_ns).collect(),
         added_ns: figures.map(|value| of(slices, value).saturating_sub(of(baseline, value))),
         worker_busy: median(&busy),
         longest_away_ns: of(slices, |f| f.longest_away_ns),
@@ -334,7 +371,13 @@ fn table_of(result: &Latency) -> String {
         text.push('\n');
     };
     let Latency { cpu, flows, capacity_mpps, capacity_worker_busy, generator_mpps, .. } = result;
-    line(format_args!("{cpu}"));
+    let trips = result.rounds.iter().map(|round| round.round_trip_ns);
+    line(format_args!(
+        "{cpu}; a cache line from core to core and back takes {} ns ({} to {})",
+        result.round_trip_ns,
+        trips.clone().min().unwrap_or(0),
+        trips.max().unwrap_or(0)
+    ));
     line(format_args!(
         "capacity {capacity_mpps:.2} Mpps (64-byte frames of {flows} flows, ipip; the worker busy \
          {:.0} %); the generator alone {generator_mpps:.2} Mpps",
@@ -343,24 +386,26 @@ fn table_of(result: &Latency) -> String {
     line(format_args!("microseconds, medians of the rounds; added: less the loopback's"));
     line(format_args!(
         "  load mode         Mpps     p50     p90     p99   p99.9      max   added: p50     p99   \
-         p99.9    p99 from..to       lost   busy"
+         p99.9    p99 from..to       lost  skipped  busy"
     ));
     let us = |ns: u64| ns as f64 / 1e3;
     for point in &result.points {
         let load = point.load_percent.map_or("10 kpps".to_owned(), |load| format!("{load} %"));
         let [added50, _, added99, added999, _] = point.added_ns.map(us);
-        let [least, most] = point.p99_spread_ns.map(us);
+        let least = us(point.p99_rounds_ns.iter().copied().min().unwrap_or(0));
+        let most = us(point.p99_rounds_ns.iter().copied().max().unwrap_or(0));
         line(format_args!(
             "{load:>6} {:<9} {:>7.2} {:>7.2} {:>7.2} {:>7.2} {:>7.2} {:>8.1} {added50:>12.2} \
-             {added99:>7.2} {added999:>7.2} {least:>7.2}..{most:<8.2} {:>7} {:>5.0}%",
+             {added99:>7.2} {added999:>7.2} {least:>7.2}..{most:<8.2} {:>7} {:>8} {:>4.0}%",
             point.mode,
-            point.rate as f64 / 1e6,
+            point.mpps,
             us(point.p50_ns),
             us(point.p90_ns),
             us(point.p99_ns),
             us(point.p999_ns),
             us(point.max_ns),
             point.lost,
+            point.skipped,
             point.worker_busy * 100.0,
         ));
     }

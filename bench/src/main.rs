@@ -109,11 +109,14 @@ enum Command {
         #[arg(long, default_value_t = 9)]
         rounds: usize,
         /// How long each measurement takes.
-        #[arg(long, default_value_t = 0.3)]
+        #[arg(long, default_value_t = 0.2)]
         seconds: f64,
         /// How many flows.
         #[arg(long, default_value_t = 4096)]
         flows: u32,
+        /// With real-time priority, where the machine is not quiet.
+        #[arg(long)]
+        realtime: bool,
         /// Print how many MiB of hugepages that needs, instead.
         #[arg(long)]
         memory: bool,
@@ -220,8 +223,8 @@ fn run(command: Command) -> Result<()> {
             println!("{}", latency::memory(flows));
             Ok(())
         }
-        Command::Latency { json, rounds, seconds, flows, .. } => {
-            latency::run(&latency::Options { json, rounds, seconds, flows })
+        Command::Latency { json, rounds, seconds, flows, realtime, memory: false } => {
+            latency::run(&latency::Options { json, rounds, seconds, flows, realtime })
         }
         Command::Workers(options) => workers::compare(&options),
         Command::Stages(options) => stage_table::run(&options),

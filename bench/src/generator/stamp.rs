@@ -38,9 +38,52 @@ pub struct Stamp {
     pub wrapped: usize,
 }
 
+/// Where a frame has its mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Where its first byte is that is looked at: of the TCP header, or of the UDP payload.
+    pub start: usize,
+    /// In a UDP payload.
+    is_udp: bool,
+    /// Bytes that were put before the packet on its way.
+    wrapped: usize,
+}
+
 /// The mark of a frame; `None` where it has none.
 #[inline]
 pub fn find(frame: &[u8]) -> Option<Stamp> {
+    read(frame, place(frame)?)
+}
+
+/// The mark at a place, which is that of another frame: most frames are like the one before, and
+/// then no header in front of it has to be fetched from wherever it was written. `None` where there
+/// is none at this place.
+#[inline]
+pub fn read(frame: &[u8], place: Place) -> Option<Stamp> {
+    let Place { start, is_udp, wrapped } = place;
+    if is_udp {
+        let payload: &[u8; UDP_BYTES] = frame.get(start..)?.first_chunk()?;
+        let is_marked = [payload[0], payload[1]] == MAGIC.to_be_bytes();
+        return is_marked.then(|| Stamp {
+            tag: u16::from_be_bytes([payload[2], payload[3]]),
+            sequence: word(payload, 4),
+            time: word(payload, 8),
+            wrapped,
+        });
+    }
+    let segment: &[u8; 20] = frame.get(start..)?.first_chunk()?;
+    let is_marked = [segment[18], segment[19]] == MAGIC.to_be_bytes();
+    is_marked.then(|| Stamp {
+        tag: u16::from_be_bytes([segment[14], segment[15]]),
+        sequence: word(segment, 4),
+        time: word(segment, 8),
+        wrapped,
+    })
+}
+
+/// Where a frame would have its mark; `None` where it carries neither TCP nor UDP.
+#[inline]
+pub fn place(frame: &[u8]) -> Option<Place> {
     const LINK_BYTES: usize = 14;
     let mut at = LINK_BYTES;
     // 802.1Q and 802.1ad.
@@ -54,30 +97,11 @@ pub fn find(frame: &[u8]) -> Option<Stamp> {
             6 => (*frame.get(at + 6)?, at + 40),
             _ => return None,
         };
+        let wrapped = at - LINK_BYTES;
         match protocol {
-            6 => {
-                let segment: &[u8; 20] = frame.get(next..)?.first_chunk()?;
-                if [segment[18], segment[19]] != MAGIC.to_be_bytes() {
-                    return None;
-                }
-                return Some(Stamp {
-                    tag: u16::from_be_bytes([segment[14], segment[15]]),
-                    sequence: word(segment, 4),
-                    time: word(segment, 8),
-                    wrapped: at - LINK_BYTES,
-                });
-            }
+            6 => return Some(Place { start: next, is_udp: false, wrapped }),
             17 if two(frame, next + 2)? != GUE_PORT => {
-                let payload: &[u8; UDP_BYTES] = frame.get(next + 8..)?.first_chunk()?;
-                if [payload[0], payload[1]] != MAGIC.to_be_bytes() {
-                    return None;
-                }
-                return Some(Stamp {
-                    tag: u16::from_be_bytes([payload[2], payload[3]]),
-                    sequence: word(payload, 4),
-                    time: word(payload, 8),
-                    wrapped: at - LINK_BYTES,
-                });
+                return Some(Place { start: next + 8, is_udp: true, wrapped });
             }
             4 | 41 => at = next,
             47 if two(frame, next)? == [0, 0] => at = next + 4,
