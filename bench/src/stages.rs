@@ -1,7 +1,7 @@
 //! Where a packet's cycles go: the stages of the worker's round, timed in the running path.
 //!
 //! A [`StageClock`] reads the time stamp counter where a stage ends, so that each tick of the round
-//! belongs to exactly one stage. A stage takes a whole burst: ten readings for 64 packets. Slices of
+//! belongs to exactly one stage. A stage takes a whole burst: eight readings for 64 packets. Slices of
 //! time in which all stages are read alternate with slices in which only the round is, once: the
 //! first kind says where the time goes, the second how long it is without the readings. What a
 //! reading costs is measured at the start, on the worker, and taken off each stage.
@@ -197,4 +197,99 @@ fn slice(running: &mut Running<'_>, ticks: &Ticks, each: bool) -> (Moment, Momen
     let before = Moment::now(running, ticks);
     running.step_for(SLICE);
     (before, Moment::now(running, ticks))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use config::Config;
+    use conntrack::Table;
+    use control::node::{Node, PortFacts};
+    use dataplane::buffer::Frame;
+    use dataplane::port::memory::MemoryPort;
+    use dataplane::wire::MacAddress;
+    use dataplane::worker::{Worker, WorkerOptions};
+
+    use super::*;
+    use crate::flows::{Ip, flow};
+    use crate::frame::{self, Kind};
+    use crate::scenario;
+
+    #[test]
+    fn every_tick_belongs_to_one_stage() {
+        let ticks = Arc::new(Ticks::default());
+        let mut meter = StageClock::new(Clock::new(), Arc::clone(&ticks));
+        meter.away = u64::MAX;
+        ticks.each.store(true, Ordering::Relaxed);
+        let first = meter.last;
+        for _ in 0..100 {
+            Stage::ALL.into_iter().for_each(|stage| meter.passed(stage));
+        }
+        let sum: u64 = ticks.stages.iter().map(|(ticks, _)| ticks.get()).sum();
+        assert_eq!(sum, meter.last.wrapping_sub(first));
+        assert!(ticks.stages.iter().all(|(_, times)| times.get() == 100));
+        assert_eq!(ticks.rounds.1.get(), 0);
+
+        ticks.each.store(false, Ordering::Relaxed);
+        let first = meter.last;
+        Stage::ALL.into_iter().for_each(|stage| meter.passed(stage));
+        let (rounds, times) = &ticks.rounds;
+        assert_eq!((rounds.get(), times.get()), (meter.last.wrapping_sub(first), 1));
+    }
+
+    #[test]
+    fn what_takes_too_long_was_no_stage() {
+        let ticks = Arc::new(Ticks::default());
+        let mut meter = StageClock::new(Clock::new(), Arc::clone(&ticks));
+        meter.away = 0;
+        ticks.each.store(true, Ordering::Relaxed);
+        meter.passed(Stage::Parse);
+        let (passed, times) = &ticks.stages[Stage::Parse as usize];
+        assert_eq!((passed.get(), times.get()), (0, 1));
+    }
+
+    struct Told(Sender<Stage>);
+
+    impl Meter for Told {
+        fn passed(&mut self, stage: Stage) {
+            self.0.send(stage).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_worker_tells_every_stage_of_a_burst_in_order() {
+        let case = Case::named("hit_4k").unwrap();
+        let text = scenario::configuration(Path::new("/tmp/source.pcap"), case);
+        let config = Config::parse(&text, "bench").unwrap().config;
+        let facts = PortFacts { mac: MacAddress(scenario::NODE_MAC), any_mac: false };
+        let mut node = Node::new(config, &[facts], 0).unwrap();
+        let parts = node.add_worker();
+        let mut port = MemoryPort::new();
+        let (to, from) = (scenario::NODE_MAC, scenario::ROUTER_MAC);
+        port.push(Frame::new(&frame::frame(&flow(Ip::V4, 7), 7, Kind::Ack, to, from)));
+        let (teller, told) = channel();
+        let options = WorkerOptions {
+            ports: vec![port],
+            reader: parts.reader,
+            conntrack: Table::new(1024).unwrap(),
+            hash_seed: weir::HASH_SEED,
+            number: 0,
+            workers: 1,
+            link: parts.handle.link,
+            counters: parts.handle.counters,
+        };
+        let mut worker = Worker::metered(options, Told(teller));
+        assert_eq!(worker.poll(1_000_000), 1);
+        let stages: Vec<Stage> = told.try_iter().filter(|stage| *stage != Stage::Rest).collect();
+        assert_eq!(
+            stages,
+            Stage::ALL.into_iter().filter(|stage| *stage != Stage::Rest).collect::<Vec<_>>()
+        );
+
+        // Without packets there is less to tell.
+        assert_eq!(worker.poll(1_000_000), 0);
+        let stages: Vec<Stage> = told.try_iter().filter(|stage| *stage != Stage::Rest).collect();
+        assert_eq!(stages, [Stage::Receive, Stage::Transmit, Stage::Reap]);
+    }
 }
