@@ -16,6 +16,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_thread_register",
     "rte_thread_unregister",
     "rte_zmalloc_socket",
+    "rte_mem_virt2memseg",
     "rte_free",
     "rte_pktmbuf_pool_create",
     "rte_mempool_free",

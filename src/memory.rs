@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use config::Config;
+use dataplane::port::dpdk::MemoryPlace;
+use tracing::{info, warn};
 
 /// Where the kernel shows hugepages, one folder a size.
 const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
@@ -46,6 +48,28 @@ pub(crate) fn numa_node(core: u16) -> i32 {
         .unwrap_or(-1)
 }
 
+/// Says where a worker's flows lie, and warns when that is far from its core: another node's memory
+/// takes longer to read, for each packet.
+pub(crate) fn tell_place(worker: u16, core: u16, bytes: usize, place: Option<MemoryPlace>) {
+    let Some(MemoryPlace { page_bytes, numa_node: node }) = place else { return };
+    let (mib, page_kib) = (bytes >> 20, page_bytes >> 10);
+    info!(worker, core, mib, page_kib, numa_node = node, "memory for flows");
+    let own = numa_node(core);
+    if is_far(own, node) {
+        warn!(
+            worker,
+            core,
+            "the flows of worker {worker} lie on NUMA node {node}, its core is on node {own}: reserve \
+             hugepages there (/sys/devices/system/node/node{own}/hugepages)"
+        );
+    }
+}
+
+/// Whether two NUMA nodes, -1 where unknown, are different ones.
+fn is_far(own: i32, other: i32) -> bool {
+    own >= 0 && other >= 0 && own != other
+}
+
 /// Free hugepages of all sizes, in MiB; `None` where the kernel does not say.
 fn free_hugepage_mib(folder: &Path) -> Option<u64> {
     let mut kib = 0;
@@ -74,6 +98,12 @@ mod tests {
         let text = "MemTotal:       100 kB\nMemAvailable:   2097152 kB\n";
         assert_eq!(available_mib(text), Some(2048));
         assert_eq!(available_mib("MemTotal: 100 kB\n"), None);
+    }
+
+    #[test]
+    fn only_two_known_nodes_are_far_from_each_other() {
+        assert!(is_far(0, 1) && is_far(1, 0));
+        assert!(!is_far(0, 0) && !is_far(-1, 1) && !is_far(1, -1));
     }
 
     #[test]

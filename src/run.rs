@@ -314,6 +314,7 @@ fn start_workers(
             128,
             memory::numa_node(*core),
         )?;
+        memory::tell_place(number, *core, layout.size(), region.place());
         let mut worker = Worker::new(WorkerOptions {
             ports: queues.ports,
             reader: parts.reader,

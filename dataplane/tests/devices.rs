@@ -20,7 +20,7 @@ use dataplane::buffer::{Buffer, ChecksumHint};
 use dataplane::counters::WorkerCounters;
 use dataplane::link::WorkerLink;
 use dataplane::port::dpdk::{
-    Device, DeviceOptions, DpdkError, Eal, EalOptions, Mbuf, Mempool, Queue,
+    Device, DeviceOptions, DpdkError, Eal, EalOptions, HugeMemory, Mbuf, Mempool, Queue,
 };
 use dataplane::port::{Burst, Port};
 use dataplane::publish::Publisher;
@@ -83,6 +83,16 @@ fn send(worker: &mut Worker<Queue>, pool: &Mempool, frame: &[u8]) -> Vec<Vec<u8>
     burst.iter().map(|packet| packet.data().to_vec()).collect()
 }
 
+fn memory_lies_where_it_says(eal: &Eal) {
+    let memory = HugeMemory::zeroed(eal, "a table", 100_000, 128, -1).unwrap();
+    let place = memory.place().expect("DPDK knows its own memory");
+    // Without hugepages: ordinary ones.
+    assert!((4096..2 << 20).contains(&place.page_bytes), "{place:?}");
+    let bytes = memory.leak();
+    assert_eq!((bytes.len(), bytes.as_ptr() as usize % 128), (100_000, 0));
+    assert!(bytes.iter().all(|byte| *byte == 0));
+}
+
 #[test]
 fn devices() {
     let eal = Eal::start(&EalOptions {
@@ -94,6 +104,7 @@ fn devices() {
         extra: vec!["--log-level=critical".to_owned()],
     })
     .unwrap();
+    memory_lies_where_it_says(&eal);
     let pools = [Mempool::new(&eal, "devices", 2048, u32::from(MTU) + 64, -1).unwrap()];
     frames_of_9000_bytes_pass_a_device_that_carries_them(&eal, &pools);
     and_are_refused_by_one_that_carries_less(&eal, &pools);

@@ -1,4 +1,5 @@
-//! Memory for a worker's tables from DPDK: hugepages where there are any, on a given NUMA node.
+//! Memory for a worker's tables from DPDK: hugepages where there are any, on a given NUMA node, and
+//! where it came to lie.
 
 use std::ffi::CString;
 use std::ptr::NonNull;
@@ -11,6 +12,15 @@ use super::error::DpdkError;
 pub struct HugeMemory {
     start: NonNull<u8>,
     bytes: usize,
+}
+
+/// What kind of memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlace {
+    /// Bytes of its pages.
+    pub page_bytes: u64,
+    /// Its NUMA node; -1: unknown.
+    pub numa_node: i32,
 }
 
 // SAFETY: plain memory without a tie to the thread that allocated it; rte_free is thread-safe.
@@ -41,6 +51,18 @@ impl HugeMemory {
             Some(start) => Ok(Self { start, bytes }),
             None => Err(DpdkError::NoMemory { what, mib: (bytes as u64).div_ceil(1 << 20) }),
         }
+    }
+
+    /// Where the region lies; `None` where DPDK does not know.
+    pub fn place(&self) -> Option<MemoryPlace> {
+        let start = self.start.as_ptr().cast();
+        // SAFETY: an address of DPDK's memory, and no list to look in but the one of all its memory.
+        let segment = unsafe { dpdk_sys::rte_mem_virt2memseg(start, std::ptr::null()) };
+        // SAFETY: null, or one of the descriptions of pages that stay as long as the memory does;
+        // nobody writes them meanwhile.
+        let segment = unsafe { segment.as_ref() }?;
+        let (page_bytes, node) = (segment.hugepage_sz, segment.socket_id);
+        Some(MemoryPlace { page_bytes, numa_node: node })
     }
 
     /// Hands the region over for the rest of the process.

@@ -25,6 +25,6 @@ pub use device::{Device, DeviceOptions, DeviceStatistics, StartedDevice, is_pci}
 pub use eal::{Eal, EalOptions, WorkerRegistration};
 pub use error::DpdkError;
 pub use mbuf::Mbuf;
-pub use memory::HugeMemory;
+pub use memory::{HugeMemory, MemoryPlace};
 pub use mempool::Mempool;
 pub use queue::Queue;
