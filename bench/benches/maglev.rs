@@ -10,6 +10,9 @@ use maglev::{FlowHasher, Maglev, Member, Ring, Selector};
 
 const SECRET: [u8; 16] = *b"bench pool key 0";
 
+/// Most keys hashed together.
+const BURST: usize = 64;
+
 /// Hashes picked in one iteration.
 const PICKS: usize = 4096;
 
@@ -55,6 +58,24 @@ fn flow_hash(criterion: &mut Criterion) {
     group.bench_function("37 bytes, any length", |bencher| {
         bencher.iter(|| hasher.hash(black_box(&v6[..])));
     });
+    // Per key, in bursts: what new flows pay.
+    let (v4, v6) = ([v4; BURST], [v6; BURST]);
+    for count in [1, 4, 8, 16, BURST] {
+        group.throughput(Throughput::Elements(count as u64));
+        let mut hashes = [0; BURST];
+        group.bench_function(format!("v4, {count} at a time"), |bencher| {
+            bencher.iter(|| {
+                hasher.hash_v4_many(black_box(&v4[..count]), &mut hashes);
+                black_box(&mut hashes);
+            });
+        });
+        group.bench_function(format!("v6, {count} at a time"), |bencher| {
+            bencher.iter(|| {
+                hasher.hash_v6_many(black_box(&v6[..count]), &mut hashes);
+                black_box(&mut hashes);
+            });
+        });
+    }
     group.finish();
 }
 

@@ -6,10 +6,16 @@
 //!
 //! Packets have keys of two sizes only, so [`FlowHasher::hash_v4`] and [`FlowHasher::hash_v6`]
 //! unroll the loop for those; both give what [`FlowHasher::hash`] gives for the same bytes.
+//! [`FlowHasher::hash_v4_many`] and [`FlowHasher::hash_v6_many`] take a burst of them at a time, in
+//! the vectors that the processor has, with the same results.
+
+mod lanes;
 
 use core::fmt;
 
 use siphasher::sip::SipHasher24;
+
+use self::lanes::Form;
 
 /// SipHash-2-4 under a pool's secret.
 #[derive(Clone, Copy)]
@@ -17,6 +23,8 @@ pub struct FlowHasher {
     any_length: SipHasher24,
     /// Where every hash starts: the key, mixed with the paper's constants.
     start: State,
+    /// How many keys are hashed on this machine.
+    form: Form,
 }
 
 impl FlowHasher {
@@ -37,6 +45,7 @@ impl FlowHasher {
                 v2: low ^ 0x6c79_6765_6e65_7261,
                 v3: high ^ 0x7465_6462_7974_6573,
             },
+            form: Form::best(),
         }
     }
 
@@ -49,29 +58,27 @@ impl FlowHasher {
     /// The hash of a packed IPv4 5-tuple.
     #[inline]
     pub fn hash_v4(&self, key: &[u8; FlowHasher::V4_KEY]) -> u64 {
-        self.hash_fixed(key)
+        self.start.hash(key)
     }
 
     /// The hash of a packed IPv6 5-tuple.
     #[inline]
     pub fn hash_v6(&self, key: &[u8; FlowHasher::V6_KEY]) -> u64 {
-        self.hash_fixed(key)
+        self.start.hash(key)
     }
 
-    #[inline(always)]
-    fn hash_fixed<const N: usize>(&self, key: &[u8; N]) -> u64 {
-        let (words, rest) = key.as_chunks::<8>();
-        let mut state = self.start;
-        for word in words {
-            state.absorb(u64::from_le_bytes(*word));
-        }
-        // Section 2.2 of the paper: the last word ends with the length modulo 256.
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        state.absorb(u64::from_le_bytes(last) | (N as u64) << 56);
-        state.finish()
+    /// [`FlowHasher::hash_v4`] of each key, into its place of `hashes`; as many as there are of
+    /// both. From a handful of keys on it takes a third of the time or less where the processor has
+    /// AVX-512.
+    #[inline]
+    pub fn hash_v4_many(&self, keys: &[[u8; FlowHasher::V4_KEY]], hashes: &mut [u64]) {
+        self.form.hash(self.start, keys, hashes);
+    }
+
+    /// [`FlowHasher::hash_v6`] of each key, likewise.
+    #[inline]
+    pub fn hash_v6_many(&self, keys: &[[u8; FlowHasher::V6_KEY]], hashes: &mut [u64]) {
+        self.form.hash(self.start, keys, hashes);
     }
 }
 
@@ -100,7 +107,31 @@ struct State {
     v3: u64,
 }
 
+/// The word at `at` of a key. Section 2.2 of the paper: the last one, which may have no bytes of the
+/// key in it, ends with the length modulo 256.
+#[inline(always)]
+fn word_at<const N: usize>(key: &[u8; N], at: usize) -> u64 {
+    let (words, rest) = key.as_chunks::<8>();
+    if let Some(word) = words.get(at) {
+        return u64::from_le_bytes(*word);
+    }
+    let mut last = [0; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    u64::from_le_bytes(last) | (N as u64) << 56
+}
+
 impl State {
+    /// The hash of a key, from here on.
+    #[inline(always)]
+    fn hash<const N: usize>(mut self, key: &[u8; N]) -> u64 {
+        for at in 0..=N / 8 {
+            self.absorb(word_at(key, at));
+        }
+        self.finish()
+    }
+
     #[inline(always)]
     fn absorb(&mut self, word: u64) {
         self.v3 ^= word;
@@ -150,7 +181,7 @@ mod tests {
         let hasher = FlowHasher::new(counting());
         let message: [u8; 15] = counting();
         assert_eq!(hasher.hash(&message), 0xa129_ca61_49be_45e5);
-        assert_eq!(hasher.hash_fixed(&message), 0xa129_ca61_49be_45e5);
+        assert_eq!(hasher.start.hash(&message), 0xa129_ca61_49be_45e5);
     }
 
     #[test]
@@ -161,8 +192,8 @@ mod tests {
         assert_eq!(hasher.hash(&counting::<2>()), 0x0d6c_8009_d9a9_4f5a);
         assert_eq!(hasher.hash(&counting::<7>()), 0xab02_00f5_8b01_d137);
         assert_eq!(hasher.hash(&counting::<8>()), 0x93f5_f579_9a93_2462);
-        assert_eq!(hasher.hash_fixed(&counting::<0>()), 0x726f_db47_dd0e_0e31);
-        assert_eq!(hasher.hash_fixed(&counting::<8>()), 0x93f5_f579_9a93_2462);
+        assert_eq!(hasher.start.hash(&counting::<0>()), 0x726f_db47_dd0e_0e31);
+        assert_eq!(hasher.start.hash(&counting::<8>()), 0x93f5_f579_9a93_2462);
     }
 
     #[test]

@@ -60,7 +60,7 @@
 //! digest and one secret send every flow the same way. [`verify`] is for a node that is handed a table: it checks
 //! each backend's number of slots and then the whole against a table of its own.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod digest;
 mod error;
