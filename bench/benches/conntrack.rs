@@ -79,6 +79,13 @@ fn burst(
             table.prefetch_insert(hash);
         }
     }
+    if store && table.is_full() {
+        for (&probe, &hash) in probes.iter().zip(&hashes) {
+            if probe == Probe::NONE {
+                table.prefetch_room(hash, now);
+            }
+        }
+    }
     for ((key, &hash), &probe) in keys.iter().zip(&hashes).zip(&probes) {
         if let Some(steady) = table.steady(probe, key, packet, now, SHORTEST_IDLE) {
             black_box(steady.pin());

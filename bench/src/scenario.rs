@@ -142,8 +142,8 @@ pub fn mbufs(flows: u32) -> u32 {
 /// Memory for these buffers and a table of `table` flows, with some room, in MiB.
 pub fn memory_mib(flows: u32, table: u32) -> u32 {
     // A buffer of 2,048 + 128 bytes with its mbuf and pool headers, padded for the memory
-    // channels, and 66 bytes a slot at 90 % load.
-    let bytes = u64::from(mbufs(flows)) * 2_500 + u64::from(table) * 74;
+    // channels, and 68 bytes a slot at 90 % load.
+    let bytes = u64::from(mbufs(flows)) * 2_500 + u64::from(table) * 76;
     (bytes >> 20) as u32 + 128
 }
 

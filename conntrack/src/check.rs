@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::key::FlowKey;
+use crate::marks::mark;
 use crate::table::Table;
 use crate::tags::{self, MAX_PROBE};
 
@@ -18,6 +19,13 @@ impl Table {
                 return Err(format!("slot {slot}: a gap or a poorer flow lies before it"));
             }
             previous = reach;
+            let expected = if tag == 0 { 0 } else { mark(&self.entries[slot]) };
+            if self.marks[slot] != expected {
+                return Err(format!(
+                    "slot {slot}: mark {:#06x}, not {expected:#06x}",
+                    self.marks[slot]
+                ));
+            }
             if tag == 0 {
                 continue;
             }

@@ -1,20 +1,27 @@
 //! Who makes room for a new flow when there is none.
 //!
-//! The choice is made among the 8 slots from the new flow's home on, which are neighbours in
-//! memory; if all are confirmed and live, among the next 8, and so on for 32 slots. Order
-//! within the eight: timed out, closing or tombstone, unconfirmed; in each the longest idle.
-//! A confirmed live flow is never chosen, so a flood of SYNs or of stray ACKs can push out
-//! nothing but its own kind.
+//! The choice is made among the 8 slots from the new flow's home on, by their marks
+//! ([`crate::marks`]): unconfirmed entries whose time is over, then closing ones and tombstones, then
+//! unconfirmed ones; in each class the longest idle, and of those that are equally long the one
+//! right before the newcomer's place, because what lies between has to move. If all are confirmed
+//! and open, those go whose time is over; if none is, the next 8 are asked, and so on for 32 slots.
+//! A confirmed live flow is never chosen, so a flood of SYNs or of stray ACKs can push out nothing
+//! but its own kind.
 //!
-//! Each slot looked at is a cache line to fetch, for every packet of a flood: of eight, the
-//! longest idle is on average older than 8/9 of its kind, and sixteen would cost twice that.
+//! Each entry looked at is a cache line to fetch, for every packet of a flood; eight marks are 16
+//! bytes. Of eight, the longest idle is on average older than 8/9 of its kind.
+//!
+//! The window begins at the home, wherever the newcomer will lie, for a reason. Slots in use stay in
+//! use while one entry replaces another, so how far flows lie from home is a matter of who goes: with
+//! victims at most 7 slots from the newcomer's home the distance of all settles below that. A window
+//! around the newcomer's place would let it grow without end.
 
 use crate::entry::{Cause, Entry};
+use crate::marks::{self, WINDOW, weakest, weakest_unconfirmed};
 use crate::prefetch::prefetch;
 use crate::table::Table;
+use crate::tags;
 
-/// Slots that are compared with each other.
-const WINDOW: usize = 8;
 /// Such windows that are gone through before the flow is refused.
 const WINDOWS: usize = 4;
 
@@ -27,58 +34,92 @@ pub(crate) enum Room {
 }
 
 impl Table {
+    /// Stage 2, after [`Table::prefetch_insert`] and once its line is there: starts loading the
+    /// entry that most probably makes room for a new flow, when the table [`Table::is_full`], and
+    /// those that will have to move.
     #[inline]
-    pub(crate) fn prefetch_window(&self, home: usize) {
-        for slot in home..home + WINDOW {
-            prefetch(&self.entries, slot);
+    pub fn prefetch_room(&self, hash: u64, now: u32) {
+        let home = self.home(hash);
+        let point = tags::insertion_point(&self.tags, home);
+        if let Some(window) = self.window(home)
+            && let Some(lane) = weakest(window, now, point - home)
+        {
+            let victim = home + lane;
+            // What lies between the victim and the newcomer's place moves.
+            for slot in victim.min(point.saturating_sub(1))..=victim.max(point) {
+                prefetch(&self.entries, slot);
+            }
         }
     }
 
-    /// Chooses the entry that makes room for a flow of this home.
+    /// Chooses the entry that makes room for a flow of this home, which belongs at `point`.
     ///
     /// Any slot in reach will do. If the victim lies behind the newcomer's place, what is
     /// between them moves up by one, and can: from that place on distances are smaller than
     /// the newcomer's would be, here less than 32.
-    pub(crate) fn room(&self, home: usize, now: u32, idle_limit: impl Fn(&Entry) -> u32) -> Room {
-        for window in 0..WINDOWS {
-            let from = home + window * WINDOW;
-            let mut best = 0;
-            let mut victim = from;
-            for slot in from..from + WINDOW {
-                if self.tags[slot] == 0 {
-                    continue;
-                }
-                let rank = rank(&self.entries[slot], now, &idle_limit);
-                if rank > best {
-                    (best, victim) = (rank, slot);
-                }
+    #[inline]
+    pub(crate) fn room(
+        &self,
+        home: usize,
+        point: usize,
+        now: u32,
+        idle_limit: impl Fn(&Entry) -> u32,
+    ) -> Room {
+        match self.window(home).and_then(|window| weakest(window, now, point - home)) {
+            Some(lane) => self.taken(home, lane, now, idle_limit),
+            None => self.room_farther(home, now, idle_limit),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn room_farther(&self, home: usize, now: u32, idle_limit: impl Fn(&Entry) -> u32) -> Room {
+        for from in (home..home + WINDOWS * WINDOW).step_by(WINDOW) {
+            if let Some(lane) = self.window(from).and_then(|window| weakest(window, now, 0)) {
+                return self.taken(from, lane, now, idle_limit);
             }
-            match best >> 32 {
-                0 => continue,
-                UNCONFIRMED => return Room::Taken(victim, Cause::Unconfirmed),
-                CLOSING => return Room::Taken(victim, Cause::Closing),
-                _ => return Room::Taken(victim, Cause::Expired),
+            let over = (from..from + WINDOW)
+                .filter(|&slot| self.tags[slot] != 0 && self.is_over(slot, now, &idle_limit))
+                .max_by_key(|&slot| self.entries[slot].idle(now));
+            if let Some(slot) = over {
+                return Room::Taken(slot, Cause::Expired);
             }
         }
         Room::None
     }
-}
 
-const UNCONFIRMED: u64 = 1;
-const CLOSING: u64 = 2;
-const EXPIRED: u64 = 3;
+    /// The weakest of the window that begins at `from`, or another of it whose time is over.
+    #[inline]
+    fn taken(
+        &self,
+        from: usize,
+        lane: usize,
+        now: u32,
+        idle_limit: impl Fn(&Entry) -> u32,
+    ) -> Room {
+        let slot = from + lane;
+        if self.is_over(slot, now, &idle_limit) {
+            return Room::Taken(slot, Cause::Expired);
+        }
+        if !marks::is_closing(self.marks[slot]) {
+            return Room::Taken(slot, Cause::Unconfirmed);
+        }
+        match self.window(from).and_then(|window| weakest_unconfirmed(window, now)) {
+            Some(lane) if self.is_over(from + lane, now, &idle_limit) => {
+                Room::Taken(from + lane, Cause::Expired)
+            }
+            _ => Room::Taken(slot, Cause::Closing),
+        }
+    }
 
-/// How readily an entry goes: its class above its idle time. 0 for one that stays.
-#[inline]
-fn rank(entry: &Entry, now: u32, idle_limit: &impl Fn(&Entry) -> u32) -> u64 {
-    let class = if entry.expired(now, idle_limit(entry)) {
-        EXPIRED
-    } else if entry.state().is_closing() || entry.tombstone() {
-        CLOSING
-    } else if !entry.confirmed() {
-        UNCONFIRMED
-    } else {
-        return 0;
-    };
-    class << 32 | entry.idle(now) as u64
+    #[inline]
+    fn is_over(&self, slot: usize, now: u32, idle_limit: &impl Fn(&Entry) -> u32) -> bool {
+        let entry = &self.entries[slot];
+        entry.expired(now, idle_limit(entry))
+    }
+
+    #[inline]
+    fn window(&self, from: usize) -> Option<&[u16; WINDOW]> {
+        self.marks.get(from..)?.first_chunk()
+    }
 }

@@ -240,6 +240,22 @@ impl FlowKey {
         (bytes, length)
     }
 
+    /// [`FlowKey::canonical_bytes`] of a flow over IPv4; `None` over IPv6.
+    #[inline]
+    pub fn canonical_v4(&self) -> Option<[u8; 13]> {
+        // In words, not byte by byte: a whole that was just written in pieces is waited for.
+        let [addresses, ports] = self.v4_words();
+        let bytes = (addresses as u128 | (ports as u128) << 64).to_le_bytes();
+        bytes.first_chunk().copied().filter(|_| self.family() == Family::V4)
+    }
+
+    /// [`FlowKey::canonical_bytes`] of a flow over IPv6; `None` over IPv4.
+    #[inline]
+    pub fn canonical_v6(&self) -> Option<[u8; 37]> {
+        let (bytes, length) = self.canonical_bytes();
+        (length == 37).then_some(bytes)
+    }
+
     /// The two words that hold all of an IPv4 key: source and destination, ports and protocol, each
     /// as it lies in a packet, little end first.
     #[inline(always)]
@@ -354,6 +370,10 @@ mod tests {
         assert_eq!(length, 37);
         assert_eq!(bytes[..2], [0x20, 0x01]);
         assert_eq!(bytes[32..], [0x9c, 0x40, 0x01, 0xbb, 17]);
+        assert_eq!((v6().canonical_v6(), v6().canonical_v4()), (Some(bytes), None));
+        let (bytes, length) = v4().canonical_bytes();
+        assert_eq!(v4().canonical_v4().as_ref().map(|bytes| &bytes[..]), Some(&bytes[..length]));
+        assert_eq!(v4().canonical_v6(), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Sixteen tags compared at once, and the bytes of two keys.
+//! Sixteen tags compared at once, eight marks, and the bytes of two keys.
 //!
-//! Lane `i` is compared with `first + i * 0x100`: what a tag has to be to lie one slot
+//! Lane `i` of the tags is compared with `first + i * 0x100`: what a tag has to be to lie one slot
 //! farther from the same home with each lane. Two forms with the same answers: SSE2, which
 //! every x86-64 has, and plain 64-bit words for all others. LLVM does not find the vector
 //! form of a search by itself; this one makes a lookup three times as fast.
@@ -11,17 +11,23 @@ pub(crate) const KEY: usize = 38;
 /// Tags looked at in one step.
 pub(crate) const LANES: usize = 16;
 
+/// Marks looked at in one step.
+pub(crate) const MARKS: usize = 8;
+
 #[cfg(target_arch = "x86_64")]
-pub(crate) use vector::{equal, reaching, same};
+pub(crate) use vector::{equal, reaching, same, weakest};
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use words::{equal, reaching, same};
+pub(crate) use words::{equal, reaching, same, weakest};
 
 #[cfg(target_arch = "x86_64")]
 mod vector {
-    use super::{KEY, LANES};
+    use super::{KEY, LANES, MARKS};
+    use crate::marks::{CLOSING, TIME};
     use core::arch::x86_64::{
-        __m128i, _mm_add_epi16, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpeq_epi16, _mm_loadu_si128,
-        _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16, _mm_setzero_si128, _mm_subs_epu16,
+        __m128i, _mm_add_epi16, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpeq_epi16, _mm_cmpgt_epi16,
+        _mm_cvtsi128_si32, _mm_loadu_si128, _mm_max_epi16, _mm_movemask_epi8, _mm_or_si128,
+        _mm_packs_epi16, _mm_set1_epi16, _mm_setzero_si128, _mm_shuffle_epi32, _mm_shufflelo_epi16,
+        _mm_sub_epi16, _mm_subs_epu16,
     };
 
     /// Bit `i`: lane `i` equals `first + i * 0x100`.
@@ -57,6 +63,34 @@ mod vector {
         };
         let all = _mm_and_si128(_mm_and_si128(piece(0), piece(16)), piece(KEY - 16));
         _mm_movemask_epi8(all) == 0xffff
+    }
+
+    /// Bit `i`: lane `i` is weak, and none is weaker. `now` is the time as in a mark.
+    #[inline]
+    pub(crate) fn weakest(marks: &[u16; MARKS], now: u16) -> u32 {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { weakest_sse2(marks, now) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn weakest_sse2(marks: &[u16; MARKS], now: u16) -> u32 {
+        // SAFETY: 8 marks are 16 readable bytes, and this load needs no alignment.
+        let marks = unsafe { _mm_loadu_si128(marks.as_ptr().cast()) };
+        let age = _mm_and_si128(
+            _mm_sub_epi16(_mm_set1_epi16(now as i16), marks),
+            _mm_set1_epi16(TIME as i16),
+        );
+        let class = _mm_and_si128(marks, _mm_set1_epi16(CLOSING as i16));
+        // The top bit of a weak mark makes it negative; what is not weak gets the rank -1.
+        let firm = _mm_cmpgt_epi16(marks, _mm_set1_epi16(-1));
+        let ranks = _mm_or_si128(_mm_or_si128(class, age), firm);
+        let fours = _mm_max_epi16(ranks, _mm_shuffle_epi32::<0b01_00_11_10>(ranks));
+        let twos = _mm_max_epi16(fours, _mm_shuffle_epi32::<0b10_11_00_01>(fours));
+        let best = _mm_max_epi16(twos, _mm_shufflelo_epi16::<0b10_11_00_01>(twos));
+        let best = _mm_cvtsi128_si32(best) as i16;
+        let lanes = mask(_mm_cmpeq_epi16(ranks, _mm_set1_epi16(best)), _mm_setzero_si128());
+        if best < 0 { 0 } else { lanes }
     }
 
     #[inline]
@@ -113,7 +147,8 @@ mod vector {
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod words {
-    use super::{KEY, LANES};
+    use super::{KEY, LANES, MARKS};
+    use crate::marks::{CLOSING, TIME, WEAK};
 
     const ONES: u64 = 0x0001_0001_0001_0001;
     const TOPS: u64 = 0x8000_8000_8000_8000;
@@ -137,6 +172,18 @@ mod words {
             let low = (tags | TOPS) - (wanted & !TOPS);
             (tags & !wanted | !(tags ^ wanted) & low) & TOPS
         })
+    }
+
+    /// Bit `i`: lane `i` is weak, and none is weaker. `now` is the time as in a mark.
+    #[inline]
+    pub(crate) fn weakest(marks: &[u16; MARKS], now: u16) -> u32 {
+        let rank = |mark: u16| match mark & WEAK {
+            0 => 0,
+            _ => mark & (WEAK | CLOSING) | now.wrapping_sub(mark) & TIME,
+        };
+        let ranks = marks.map(rank);
+        let best = ranks.iter().fold(1, |best, &rank| rank.max(best));
+        (0..MARKS).fold(0, |lanes, lane| lanes | u32::from(ranks[lane] == best) << lane)
     }
 
     /// Whether two keys have the same bytes.
@@ -184,6 +231,34 @@ mod tests {
             let mut other = one;
             other[bit / 8] ^= 1 << (bit % 8);
             assert!(!same(&one, &other) && !words::same(&one, &other), "bit {bit}");
+        }
+    }
+
+    /// All orders of three classes and three ages on eight lanes would be too many: a tenth.
+    #[test]
+    fn both_forms_find_the_same_weakest_marks() {
+        use crate::marks::{CLOSING, TIME, WEAK};
+        let now = 5;
+        let kinds = [0, WEAK | 4, WEAK | CLOSING | 4, WEAK | CLOSING | 9, WEAK | TIME, WEAK | 5];
+        let step = if cfg!(miri) { 16_001 } else { 11 };
+        for mut order in (0..kinds.len().pow(MARKS as u32)).step_by(step) {
+            let marks = core::array::from_fn(|_| {
+                let kind = kinds[order % kinds.len()];
+                order /= kinds.len();
+                kind
+            });
+            let rank = |lane: usize| match kinds.iter().position(|&kind| kind == marks[lane]) {
+                Some(0) | None => 0,
+                Some(1) => 2,
+                Some(2) => 4,
+                Some(3) => 5,
+                Some(4) => 3,
+                Some(_) => 1,
+            };
+            let best = (0..MARKS).map(rank).max().unwrap().max(1);
+            let best = (0..MARKS).map(|lane| u32::from(rank(lane) == best) << lane).sum();
+            assert_eq!(weakest(&marks, now), best, "{marks:x?}");
+            assert_eq!(words::weakest(&marks, now), best, "{marks:x?}");
         }
     }
 

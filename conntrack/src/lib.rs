@@ -18,6 +18,7 @@ mod evict;
 mod hash;
 mod key;
 mod lanes;
+mod marks;
 mod memory;
 mod prefetch;
 mod reap;

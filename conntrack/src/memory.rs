@@ -1,11 +1,11 @@
 //! Where a table lives: its own allocation, or memory the caller lends for good.
 //!
 //! ```text
-//!  region  | entries: 64 bytes x (slots + MAX_PROBE) | tags: 2 bytes x (slots + MAX_PROBE + pad) |
+//!  region  | entries: 64 bytes x (slots + MAX_PROBE) | tags and marks: 2 bytes x (slots + MAX_PROBE + pad) each |
 //! ```
 //!
-//! Tags say which slots are in use; all zero is an empty table. Entries are read only where
-//! a tag says so, so their memory may hold anything.
+//! Tags say which slots are in use; all zero is an empty table, and so are the marks of empty
+//! slots. Entries are read only where a tag says so, so their memory may hold anything.
 
 use core::alloc::Layout;
 use core::ops::{Deref, DerefMut};
@@ -45,6 +45,7 @@ pub struct Memory {
     pub(crate) flows: usize,
     pub(crate) slots: usize,
     pub(crate) tags: Region<u16>,
+    pub(crate) marks: Region<u16>,
     pub(crate) entries: Region<Entry>,
 }
 
@@ -55,7 +56,7 @@ impl Memory {
     /// [`MemoryError::Flows`] outside 1..=[`MAX_FLOWS`].
     pub fn layout(flows: usize) -> Result<Layout, MemoryError> {
         let slots = slots(flows)?;
-        let bytes = entry_bytes(slots) + tag_count(slots) * size_of::<u16>();
+        let bytes = entry_bytes(slots) + 2 * tag_count(slots) * size_of::<u16>();
         Layout::from_size_align(bytes, align_of::<Entry>())
             .map_err(|_| MemoryError::Exhausted(bytes))
     }
@@ -68,18 +69,20 @@ impl Memory {
         let slots = slots(flows)?;
         let exhausted = |_| MemoryError::Exhausted(entry_bytes(slots));
         let tags = u16::new_vec_zeroed(tag_count(slots)).map_err(exhausted)?;
+        let marks = u16::new_vec_zeroed(tag_count(slots)).map_err(exhausted)?;
         let entries = Entry::new_vec_zeroed(slots + MAX_PROBE).map_err(exhausted)?;
         Ok(Memory {
             flows,
             slots,
             tags: Region::Owned(tags.into_boxed_slice()),
+            marks: Region::Owned(marks.into_boxed_slice()),
             entries: Region::Owned(entries.into_boxed_slice()),
         })
     }
 
     /// Memory that the caller has for the rest of the process, such as hugepages. `region`
     /// has at least the size and alignment of [`Memory::layout`]; what it holds is ignored
-    /// (only its tag part, a thirtieth, is written here).
+    /// (only its tags and marks, a seventeenth, are written here).
     ///
     /// # Errors
     /// [`MemoryError::Flows`], or [`MemoryError::Region`] when it does not fit.
@@ -92,11 +95,14 @@ impl Memory {
             given: region.len(),
         };
         let (entries, tags) = region.split_at_mut_checked(entry_bytes(slots)).ok_or(misfit)?;
-        let tags = tags.get_mut(..tag_count(slots) * size_of::<u16>()).ok_or(misfit)?;
+        let tags = tags.get_mut(..2 * tag_count(slots) * size_of::<u16>()).ok_or(misfit)?;
         let entries = <[Entry]>::mut_from_bytes(entries).map_err(|_| misfit)?;
         let tags = <[u16]>::mut_from_bytes(tags).map_err(|_| misfit)?;
         tags.fill(0);
-        Ok(Memory { flows, slots, tags: Region::Lent(tags), entries: Region::Lent(entries) })
+        let (tags, marks) = tags.split_at_mut(tag_count(slots));
+        let (tags, marks, entries) =
+            (Region::Lent(tags), Region::Lent(marks), Region::Lent(entries));
+        Ok(Memory { flows, slots, tags, marks, entries })
     }
 }
 

@@ -4,6 +4,7 @@
 //! tells its entry's true distance, and nothing moves behind the reaper's cursor unmet.
 
 use crate::entry::Entry;
+use crate::marks::mark;
 use crate::table::Table;
 use crate::tags::{self, NEARER};
 
@@ -27,6 +28,7 @@ impl Table {
 
     pub(crate) fn put(&mut self, slot: usize, home: usize, hash: u64, entry: Entry) {
         self.tags[slot] = tags::tag(slot - home, hash as u8);
+        self.marks[slot] = mark(&entry);
         self.entries[slot] = entry;
     }
 
@@ -68,6 +70,7 @@ impl Table {
         let end = slot + 1 + run.unwrap_or(0);
         self.shift_down(slot + 1, end);
         self.tags[end - 1] = 0;
+        self.marks[end - 1] = 0;
     }
 
     /// Moves `from..to` one slot up, over the slot `to`.
@@ -76,6 +79,7 @@ impl Table {
         for tag in &mut self.tags[from + 1..to + 1] {
             *tag += NEARER;
         }
+        self.marks.copy_within(from..to, from + 1);
         self.entries.copy_within(from..to, from + 1);
     }
 
@@ -85,6 +89,7 @@ impl Table {
         for tag in &mut self.tags[from - 1..to - 1] {
             *tag -= NEARER;
         }
+        self.marks.copy_within(from..to, from - 1);
         self.entries.copy_within(from..to, from - 1);
         // The entry that the reaper would have met next has moved behind it: it steps back.
         if (from..to).contains(&self.cursor) {

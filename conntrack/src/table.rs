@@ -3,6 +3,7 @@
 //! ```text
 //!            home h                          slots            + MAX_PROBE
 //!  tags     | .. | 1a | 1f | 23 | 21 | 32 | 0 | .. | spill-over | 0 0 0 (ends scans)
+//!  marks    | .. |    |    |    |    |    | 0 | .. |            | 0 0 0
 //!  entries  | .. |    |    |    |    |    |   | .. |            |
 //! ```
 //!
@@ -14,7 +15,8 @@
 //! A worker takes a burst through in stages, so that memory latency overlaps:
 //!
 //! 1. hash all keys, [`Table::prefetch_tags`];
-//! 2. [`Table::probe`] all, [`Table::prefetch_entry`];
+//! 2. [`Table::probe`] all, [`Table::prefetch_entry`]; for those that are not there
+//!    [`Table::prefetch_insert`], and then [`Table::prefetch_room`] if the table is full;
 //! 3. [`Table::lookup`] each, and [`Table::insert`] where it says [`Lookup::Missing`].
 //!
 //! What stage 3 does to one packet may move the entries of the others. A [`Probe`] is
@@ -28,6 +30,7 @@ use core::ops::Deref;
 use crate::entry::{Cause, Entry, Observed, Pin, Removed};
 use crate::evict::Room;
 use crate::key::FlowKey;
+use crate::marks::mark;
 use crate::memory::{Memory, MemoryError, Region};
 use crate::prefetch::prefetch;
 use crate::state::{Packet, State, Timeouts};
@@ -36,6 +39,7 @@ use crate::tags::{self, MAX_PROBE};
 /// Flows of one worker.
 pub struct Table {
     pub(crate) tags: Region<u16>,
+    pub(crate) marks: Region<u16>,
     pub(crate) entries: Region<Entry>,
     pub(crate) slots: usize,
     pub(crate) cursor: usize,
@@ -74,6 +78,7 @@ pub enum Lookup<'t> {
 #[derive(Debug)]
 pub struct Hit<'t> {
     entry: &'t mut Entry,
+    mark: &'t mut u16,
     before: State,
 }
 
@@ -120,8 +125,8 @@ impl Table {
 
     /// An empty table in the given memory.
     pub fn in_memory(memory: Memory) -> Table {
-        let Memory { flows, slots, tags, entries } = memory;
-        Table { tags, entries, slots, cursor: 0, capacity: flows, len: 0 }
+        let Memory { flows, slots, tags, marks, entries } = memory;
+        Table { tags, marks, entries, slots, cursor: 0, capacity: flows, len: 0 }
     }
 
     /// Size and alignment of the memory for a table of `flows` flows.
@@ -141,6 +146,12 @@ impl Table {
     /// Whether no entry is held.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether a new flow takes the place of another entry.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.len >= self.capacity
     }
 
     /// Most entries held at once.
@@ -179,14 +190,14 @@ impl Table {
         prefetch(&self.entries, probe.slot as usize);
     }
 
-    /// Stage 2, for a probe that found nothing: starts loading what an insertion will read.
+    /// Stage 2, for a probe that found nothing: starts loading what an insertion will read first.
     #[inline]
     pub fn prefetch_insert(&self, hash: u64) {
         let home = self.home(hash);
-        if self.len < self.capacity {
-            prefetch(&self.entries, home);
+        if self.is_full() {
+            prefetch(&self.marks, home);
         } else {
-            self.prefetch_window(home);
+            prefetch(&self.entries, home);
         }
     }
 
@@ -227,12 +238,17 @@ impl Table {
                 None => return Lookup::Missing,
             },
         };
-        let Some(entry) = self.entries.get_mut(slot) else { return Lookup::Missing };
+        let (Some(entry), Some(at)) = (self.entries.get_mut(slot), self.marks.get_mut(slot)) else {
+            return Lookup::Missing;
+        };
         let before = entry.state();
-        match entry.observe(packet, now, timeouts.of(before)) {
-            Observed::Forward => Lookup::Found(Hit { entry, before }),
-            Observed::Complaint => Lookup::Complaint(Hit { entry, before }),
-            Observed::Reopened => Lookup::Closed(Hit { entry, before }),
+        let observed = entry.observe(packet, now, timeouts.of(before));
+        *at = mark(entry);
+        let hit = Hit { entry, mark: at, before };
+        match observed {
+            Observed::Forward => Lookup::Found(hit),
+            Observed::Complaint => Lookup::Complaint(hit),
+            Observed::Reopened => Lookup::Closed(hit),
             Observed::Expired => Lookup::Missing,
         }
     }
@@ -247,9 +263,10 @@ impl Table {
     ///
     /// `idle_limit` gives the timeout of any entry, milliseconds: those in the way may be of
     /// other VIPs. When the table is full, or the flow would come to lie too far from its
-    /// home, one entry near the home makes room: a timed-out one, else a closing one or a
-    /// tombstone, else an unconfirmed one, the longest idle first; never a confirmed live
-    /// flow. The choice is made eight slots at a time, over 32 slots.
+    /// home, one entry near the home makes room: an unconfirmed one that timed out, else a closing
+    /// one or a tombstone, else any unconfirmed one, the longest idle first (to 32 ms); where there
+    /// is none of these, a confirmed one that timed out; never a confirmed live flow. The choice is
+    /// made eight slots at a time, over 32 slots.
     pub fn insert(
         &mut self,
         hash: u64,
@@ -264,12 +281,13 @@ impl Table {
             let expired = self.entries[slot].expired(now, idle_limit(&self.entries[slot]));
             let cause = if expired { Cause::Expired } else { Cause::Superseded };
             let removed = Removed::new(&self.entries[slot], cause);
+            self.marks[slot] = mark(&entry);
             self.entries[slot] = entry;
             return Inserted::Replaced(removed);
         }
         let home = self.home(hash);
         let point = tags::insertion_point(&self.tags, home);
-        if self.len < self.capacity
+        if !self.is_full()
             && point < home + MAX_PROBE
             && let Some(gap) = self.gap(point)
         {
@@ -278,7 +296,7 @@ impl Table {
             self.len += 1;
             return Inserted::New;
         }
-        match self.room(home, now, idle_limit) {
+        match self.room(home, point, now, idle_limit) {
             Room::Taken(victim, cause) => {
                 let removed = Removed::new(&self.entries[victim], cause);
                 self.replace(victim, point, home, hash, entry);
@@ -340,6 +358,7 @@ impl Hit<'_> {
     #[inline]
     pub fn repin(&mut self, backend: u32, generation: u16) {
         self.entry.repin(backend, generation);
+        *self.mark = mark(self.entry);
     }
 
     /// Moves the flow to another VIP: the one it came in on goes by another name now.
@@ -353,6 +372,7 @@ impl Hit<'_> {
     #[inline]
     pub fn bury(&mut self) {
         self.entry.bury();
+        *self.mark = mark(self.entry);
     }
 
     /// Starts the flow anew in the same slot; `packet` is its first.
@@ -360,6 +380,7 @@ impl Hit<'_> {
     pub fn reopen(self, pin: Pin, packet: Packet, now: u32) -> Removed {
         let removed = Removed::new(self.entry, Cause::Superseded);
         *self.entry = Entry::open(*self.entry.key(), pin, packet, now);
+        *self.mark = mark(self.entry);
         removed
     }
 }

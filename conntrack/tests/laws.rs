@@ -297,7 +297,7 @@ fn one_turn_of_the_reaper_finds_everything_that_is_over() {
 fn an_entry_that_moves_behind_the_reaper_is_met_in_the_same_turn() {
     let mut table = Table::new(10).unwrap();
     for number in 0..10 {
-        let seen = if number == 5 { 0 } else { 20_000 + number as u32 };
+        let seen = if number == 5 { 0 } else { 20_000 + 100 * number as u32 };
         let inserted =
             table.insert(number, &tcp(number as u32), pin(number as u32), ACK, seen, limit);
         assert_eq!(inserted, Inserted::New);
