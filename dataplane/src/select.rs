@@ -206,7 +206,10 @@ impl<'a> Selector<'a> {
                     return Selection::Drop(DropReason::MartianSource);
                 }
                 let pin = match (asked, self.tables.pool(vip.pool)) {
-                    (Some(hash), Some(pool)) => choose_by(hash, pool, vip_index, self.tables),
+                    (Some(hash), Some(pool)) => {
+                        debug_assert_eq!(hash, table_hash(pool, vip.affinity, parsed));
+                        choose_by(hash, pool, vip_index, self.tables)
+                    }
                     _ => choose(parsed, vip, vip_index, self.tables),
                 };
                 let Some(pin) = pin else {
@@ -391,10 +394,16 @@ pub(crate) fn ask_ahead(parsed: &Parsed, vip_index: u32, tables: &Tables) -> u64
     let Some(vip) = tables.vip(vip_index) else { return 0 };
     let Some(pool) = tables.pool(vip.pool) else { return 0 };
     let hash = table_hash(pool, vip.affinity, parsed);
+    prefetch_answer(pool, hash);
+    hash
+}
+
+/// Starts loading the answer of the pool's table to a [`table_hash`].
+#[inline]
+pub(crate) fn prefetch_answer(pool: &Pool, hash: u64) {
     if let maglev::Selector::Maglev(table) = &pool.selector {
         prefetch::read(table.slots().as_ptr().wrapping_add(table.slot_of(hash) as usize));
     }
-    hash
 }
 
 /// A choice for a packet whose ports are not known: by the hash of what is, for a VIP of its

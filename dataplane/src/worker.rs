@@ -10,6 +10,7 @@ mod fragment;
 mod handoff;
 mod icmp;
 mod idle;
+mod missed;
 mod probe;
 mod ready;
 mod show;

@@ -65,7 +65,7 @@ impl<P: Port, M: Meter> Core<P, M> {
         self.meter.passed(Stage::Parse);
         self.counters.received_packets.add(burst.len() as u64);
         self.counters.received_bytes.add(bytes);
-        probe_burst(&mut self.work, &self.conntrack, tables, &self.counters);
+        probe_burst(&mut self.work, &self.conntrack, tables, &self.counters, now_ms);
         self.meter.passed(Stage::Probe);
         let ready = self.send_ready(burst, tables, now_ms);
         self.meter.passed(Stage::Forward);

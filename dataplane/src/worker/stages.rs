@@ -7,12 +7,13 @@ use arrayvec::ArrayVec;
 use conntrack::{KeyHasher, Probe, Table};
 
 use super::burst::Work;
+use super::missed::prepare_burst;
 use crate::buffer::Buffer;
 use crate::classify::{Class, classify};
 use crate::counters::WorkerCounters;
 use crate::parse::{Parsed, Station, parse_any, parse_common, parse_common_v6};
 use crate::port::BURST;
-use crate::select::{Chosen, Selection, Selector, Tally, ask_ahead};
+use crate::select::{Chosen, Selection, Selector, Tally};
 use crate::tables::{PortTable, Tables};
 use crate::verdict::DropReason;
 
@@ -90,26 +91,19 @@ pub(super) fn probe_burst(
     conntrack: &Table,
     tables: &Tables,
     counters: &WorkerCounters,
+    now_ms: u32,
 ) {
-    for work in work {
+    let mut missed = ArrayVec::<u8, BURST>::new();
+    for work in work.iter_mut() {
         work.probe = conntrack.probe(work.flow_hash);
         if work.probe == Probe::NONE {
-            prepare(work, conntrack, tables, counters);
+            let _ = missed.try_push(work.place);
         } else {
             conntrack.prefetch_entry(work.probe);
         }
     }
-}
-
-/// A packet whose flow most probably has no entry: finds its VIP, and starts loading what an entry
-/// is made of.
-#[inline(never)]
-fn prepare(work: &mut Work, conntrack: &Table, tables: &Tables, counters: &WorkerCounters) {
-    work.class = classify(&work.parsed, tables);
-    if let Class::Vip(vip) = work.class {
-        conntrack.prefetch_insert(work.flow_hash);
-        counters.prefetch_vip(vip);
-        work.table_hash = ask_ahead(&work.parsed, vip, tables);
+    if !missed.is_empty() {
+        prepare_burst(work, &missed, conntrack, tables, counters, now_ms);
     }
 }
 
