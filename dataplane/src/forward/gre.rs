@@ -33,7 +33,8 @@ pub(super) fn over_v6<B: Buffer>(
 }
 
 /// The header that was copied says IPv4.
-fn name(payload: &mut [u8], parsed: &Parsed) -> Result<(), DropReason> {
+#[inline(always)]
+pub(super) fn name(payload: &mut [u8], parsed: &Parsed) -> Result<(), DropReason> {
     let (gre, _) = GreHeader::parse_mut(payload).ok_or(DropReason::NoHeadroom)?;
     if parsed.key.family() == Family::V6 {
         gre.protocol_type = EtherType::IPV6;

@@ -32,7 +32,7 @@ pub(super) fn over_v4<B: Buffer>(
     outer: &mut OuterHeaders,
 ) -> Result<(), DropReason> {
     let mut wrapped = wrap_v4(packet, parsed, backend, flow_hash, outer, Carrier::Shim, &[])?;
-    fill_in(wrapped.payload(), flow_hash)
+    fill_in_all(wrapped.payload(), flow_hash)
 }
 
 pub(super) fn over_v6<B: Buffer>(
@@ -42,7 +42,7 @@ pub(super) fn over_v6<B: Buffer>(
     flow_hash: u64,
 ) -> Result<(), DropReason> {
     let mut wrapped = wrap_v6(packet, parsed, backend, flow_hash, Carrier::Shim, &[])?;
-    fill_in(wrapped.payload(), flow_hash)?;
+    fill_in_all(wrapped.payload(), flow_hash)?;
     if backend.udp_checksum {
         fill_in_checksum(wrapped.packet)?;
     }
@@ -60,7 +60,7 @@ pub(super) fn with_header_over_v4<B: Buffer>(
 ) -> Result<(), DropReason> {
     let tail = hop.octets();
     let mut wrapped = wrap_v4(packet, parsed, backend, flow_hash, outer, Carrier::Shim, tail)?;
-    fill_in(wrapped.payload(), flow_hash)?;
+    fill_in_all(wrapped.payload(), flow_hash)?;
     hop.name(wrapped.payload(), parsed)
 }
 
@@ -73,7 +73,7 @@ pub(super) fn with_header_over_v6<B: Buffer>(
     hop: &Hop,
 ) -> Result<(), DropReason> {
     let mut wrapped = wrap_v6(packet, parsed, backend, flow_hash, Carrier::Shim, hop.octets())?;
-    fill_in(wrapped.payload(), flow_hash)?;
+    fill_in_all(wrapped.payload(), flow_hash)?;
     hop.name(wrapped.payload(), parsed)?;
     if backend.udp_checksum {
         fill_in_checksum(wrapped.packet)?;
@@ -138,18 +138,25 @@ fn has_private_data(backend: &Backend) -> bool {
     usize::from(start) > ip + UdpHeader::LENGTH + GueHeader::LENGTH
 }
 
-/// Source port and length; the destination port was copied, the checksum is 0.
-fn fill_in(datagram: &mut [u8], flow_hash: u64) -> Result<(), DropReason> {
-    let length = datagram.len() as u16;
+/// Source port and length of what begins with `datagram`; the destination port was copied, the
+/// checksum is 0.
+#[inline(always)]
+pub(super) fn fill_in(datagram: &mut [u8], length: u16, flow_hash: u64) -> Result<(), DropReason> {
     let (udp, _) = UdpHeader::parse_mut(datagram).ok_or(DropReason::NoHeadroom)?;
     udp.source_port = U16::new(FIRST_PORT | (flow_hash >> 48) as u16 & 0x3fff);
     udp.length = U16::new(length);
     Ok(())
 }
 
+/// As [`fill_in`], of all there is.
+fn fill_in_all(datagram: &mut [u8], flow_hash: u64) -> Result<(), DropReason> {
+    let length = datagram.len() as u16;
+    fill_in(datagram, length, flow_hash)
+}
+
 /// RFC 8200 section 8.1, over all of the packet inside: that its own checksums are right is not
 /// known here, so they cannot stand in for the bytes they cover.
-fn fill_in_checksum(packet: &mut [u8]) -> Result<(), DropReason> {
+pub(super) fn fill_in_checksum(packet: &mut [u8]) -> Result<(), DropReason> {
     let (ip, datagram) = Ipv6Header::parse_mut(packet).ok_or(DropReason::NoHeadroom)?;
     let (source, destination) = (ip.source_address(), ip.destination_address());
     let length = datagram.len() as u32;

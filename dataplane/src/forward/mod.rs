@@ -7,10 +7,12 @@ mod ipip;
 mod l2dsr;
 pub mod mss;
 mod outer;
+mod untagged;
 
 use std::net::IpAddr;
 
 pub(crate) use ipip::{is_plain, plain};
+pub(crate) use untagged::rewrite as untagged;
 
 use crate::buffer::Buffer;
 use crate::parse::Parsed;
@@ -132,7 +134,7 @@ fn rewrite_any_length<B: Buffer>(
     rewrite_other(packet, parsed, backend, flow_hash, outer, second)
 }
 
-/// Everything but [`ipip::plain`].
+/// Everything but [`ipip::plain`], by the general way.
 #[inline(never)]
 fn rewrite_other<B: Buffer>(
     packet: &mut B,

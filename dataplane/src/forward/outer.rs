@@ -8,8 +8,8 @@
 //!
 //! Everything that is the same for all packets of a backend was computed when the tables were
 //! built, for an IPv4 packet inside; per packet DSCP and ECN (RFC 6040 section 4.1, normal mode),
-//! length, what is inside, and what tells flows apart are written. IPv4 in IPv4, which is most of
-//! the traffic, has a shorter way in `ipip.rs`.
+//! length, what is inside, and what tells flows apart are written. Between links without tags there
+//! are shorter ways: `untagged.rs`, and for IPv4 in IPv4 `ipip.rs`.
 
 use conntrack::Family;
 use zerocopy::byteorder::network_endian::{U16, U32};
@@ -114,7 +114,7 @@ pub(super) fn wrap_v6<'a, B: Buffer>(
 ///
 /// RFC 2003 section 3.1, RFC 2473 section 3.1: decremented once by the encapsulator as it forwards.
 #[inline(always)]
-fn take_hop<B: Buffer>(packet: &mut B, parsed: &Parsed) -> Result<u8, DropReason> {
+pub(super) fn take_hop<B: Buffer>(packet: &mut B, parsed: &Parsed) -> Result<u8, DropReason> {
     let inner = packet.data_mut().get_mut(usize::from(parsed.link_length)..).unwrap_or_default();
     match parsed.key.family() {
         Family::V4 => {

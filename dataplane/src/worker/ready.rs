@@ -125,12 +125,31 @@ fn rewrite<B: Buffer>(
             parsed.ip_length <= backend.inner_mtu
                 && forward::plain(packet, parsed, backend, *flow_hash, outer).is_ok()
         }
-        // Asks for the length itself.
-        false => rewrite_other(packet, work, (vip, index), backend, tables, outer),
+        // Both ask for the length themselves.
+        false => match rewrite_untagged(packet, work, backend, outer) {
+            Some(rewritten) => rewritten,
+            None => rewrite_other(packet, work, (vip, index), backend, tables, outer),
+        },
     }
 }
 
-/// As [`rewrite`], what is not plain: out of the way of what is, for which even to have ready what
+/// As [`rewrite`], the other tunnels between untagged links; `None`, and nothing is changed, for
+/// all else.
+#[inline(never)]
+fn rewrite_untagged<B: Buffer>(
+    packet: &mut B,
+    work: &Work,
+    backend: &Backend,
+    outer: &mut OuterHeaders,
+) -> Option<bool> {
+    let Work { parsed, flow_hash, .. } = work;
+    if parsed.ip_length > backend.inner_mtu {
+        return Some(false);
+    }
+    forward::untagged(packet, parsed, backend, *flow_hash, outer).map(|result| result.is_ok())
+}
+
+/// As [`rewrite`], what has no shorter way: out of the way of what is, for which even to have ready what
 /// this would ask costs (13 instructions a packet).
 #[inline(never)]
 fn rewrite_other<B: Buffer>(
