@@ -2,9 +2,38 @@
 //!
 //! A folded multiply takes the 128-bit product of two 64-bit words and xors its halves, so
 //! every output bit depends on every input bit of both. The words are masked with 256 bits of
-//! seed drawn per process: without the seed nobody can choose keys that share a bucket, and
-//! a seed that leaks from one process is worth nothing at the next. An IPv4 key takes two
-//! multiplies, an IPv6 key four.
+//! seed drawn per process. An IPv4 key takes two multiplies, an IPv6 key four.
+//!
+//! # What it withstands
+//!
+//! Somebody who sends packets with any source, and wants many of them in one bucket. He does not
+//! learn where a flow came to lie: no reply says so, and under Direct Server Return replies do not
+//! even pass the table. So he has to choose his keys before the seed is drawn, for all he knows, and
+//! what counts is how many seeds a set of keys is bad for:
+//!
+//! - Two keys meet in the first product when one factor is 0: all ports of a source whose masked
+//!   word is 0. Over IPv4 that word is the source and a VIP's address, so the seed's is in reach in
+//!   one process of 2^32 for each VIP, and then it is one source of 2^32. Over IPv6 it is one word
+//!   of 2^64.
+//! - They meet when one key's masked words are the other's, swapped: a word of the seed guessed, one
+//!   of 2^64 for each pair.
+//! - Otherwise two products of masked words would have to fold to the same 64 bits. That is not
+//!   proven to be as rare as for random numbers, as it would be of a universal hash, and a folded
+//!   multiply is no pseudo-random function; no set of keys is known that beats chance while nothing
+//!   is seen of the result. The second multiply, under words of its own, is there so that products
+//!   that agree in some bits do not lie together.
+//!
+//! And little is to be had: a scan ends after [`crate::MAX_PROBE`] slots, eight steps of 16 tags, and
+//! flows of a crowded stretch find no slot and are forwarded by the Maglev table, whose hash is
+//! SipHash.
+//!
+//! What does learn of the result is the network between node and backends: bits of it are the
+//! entropy of outer headers. Who reads packets there and sends some as a client could come to know
+//! the seed in time; he could as well drop the packets.
+//!
+//! Rounds of AES, the other fast choice, are no proven function either when there are as few as this
+//! takes time for, cost as much (two rounds and their loads have the latency of two multiplies), and
+//! are not in every processor that the program is built for.
 //!
 //! Not the Maglev flow hash: that one has to agree between nodes, this one must not.
 
