@@ -1,16 +1,15 @@
-//! What callgrind wrote: instructions by function and, within it, by the source file that they were
-//! inlined from.
+//! What callgrind wrote: instructions by function and, within it, by address.
 //!
 //! The format is that of valgrind's manual, "Callgrind Format Specification", as far as callgrind
-//! itself writes it with one event (instructions) and positions that are lines. Only what a function
-//! does itself is counted; the inclusive cost of a call, which stands in the line behind `calls=`,
-//! is not.
+//! itself writes it with one event (instructions) and positions that are whole addresses
+//! (`--dump-instr=yes --dump-line=no --compress-pos=no`). Only what a function does itself is counted;
+//! the inclusive cost of a call, which stands in the line behind `calls=`, is not.
 
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-/// Instructions, by function and source file.
+/// Instructions, by function and address.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Costs {
     costs: BTreeMap<Place, u64>,
@@ -21,7 +20,7 @@ pub struct Costs {
 struct Place {
     object: String,
     function: String,
-    file: String,
+    address: u64,
 }
 
 /// A function without a name in its library's symbols.
@@ -54,37 +53,33 @@ impl Costs {
     /// The number of the first line that is not as callgrind writes it.
     pub fn parse(text: &str) -> Result<Self> {
         let mut found = Self::default();
-        let mut names: [Names<'_>; 3] = Default::default();
-        let [objects, files, functions] = &mut names;
-        let (mut object, mut file, mut function) = ("", "", "");
+        let mut names: [Names<'_>; 2] = Default::default();
+        let [objects, functions] = &mut names;
+        let (mut object, mut function) = ("", "");
         let mut is_call = false;
         for (number, line) in (1..).zip(text.lines()) {
             let at = || format!("line {number} of callgrind's file");
             if let Some((key, value)) = line.split_once('=').filter(|(key, _)| is_key(key)) {
                 match key {
                     "ob" => object = objects.read(value).with_context(at)?,
-                    "fl" | "fi" | "fe" => file = files.read(value).with_context(at)?,
                     "fn" => function = functions.read(value).with_context(at)?,
                     // The callee's: only to know the names.
                     "cob" => _ = objects.read(value).with_context(at)?,
-                    "cfi" | "cfl" => _ = files.read(value).with_context(at)?,
                     "cfn" => _ = functions.read(value).with_context(at)?,
-                    _ => is_call = key == "calls",
+                    _ => is_call = true,
                 }
-            } else if line
-                .starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first))
-            {
+            } else if let Some(digits) = line.strip_prefix("0x") {
                 if std::mem::take(&mut is_call) {
                     continue;
                 }
                 // A line without a cost costs nothing.
-                let Some(cost) = line.split_whitespace().nth(1) else { continue };
-                let cost: u64 = cost.parse().with_context(at)?;
+                let Some((digits, cost)) = digits.split_once(' ') else { continue };
+                let address = u64::from_str_radix(digits, 16).with_context(at)?;
+                let cost: u64 = cost.trim().parse().with_context(at)?;
                 let (object, function) = (last_part(object).to_owned(), name(function).to_owned());
-                let place = Place { object, function, file: source(file) };
-                *found.costs.entry(place).or_default() += cost;
+                *found.costs.entry(Place { object, function, address }).or_default() += cost;
             } else if let Some(positions) = line.strip_prefix("positions:") {
-                ensure!(positions.trim() == "line", "positions \"{positions}\", not \"line\"");
+                ensure!(positions.trim() == "instr", "positions \"{positions}\", not \"instr\"");
             }
         }
         ensure!(!found.costs.is_empty(), "callgrind's file holds no cost");
@@ -109,15 +104,15 @@ impl Costs {
     pub fn functions(&self) -> Vec<Function<'_>> {
         let mut functions: Vec<Function<'_>> = Vec::new();
         // Those of one function lie one behind the other.
-        for (Place { object, function, file }, cost) in &self.costs {
+        for (Place { object, function, address }, cost) in &self.costs {
             let is_same = |last: &Function<'_>| (last.object, last.name) == (object, function);
             if !functions.last().is_some_and(is_same) {
-                let (name, files) = (function, Vec::new());
-                functions.push(Function { object, name, cost: 0, files });
+                let (name, addresses) = (function, Vec::new());
+                functions.push(Function { object, name, cost: 0, addresses });
             }
             if let Some(function) = functions.last_mut() {
                 function.cost += cost;
-                function.files.push((file, *cost));
+                function.addresses.push((*address, *cost));
             }
         }
         functions.sort_by_key(|function| std::cmp::Reverse(function.cost));
@@ -134,12 +129,12 @@ pub struct Function<'a> {
     pub name: &'a str,
     /// What it does itself.
     pub cost: u64,
-    /// The same by source file, in alphabetical order.
-    pub files: Vec<(&'a str, u64)>,
+    /// The same by address, in order.
+    pub addresses: Vec<(u64, u64)>,
 }
 
 fn is_key(key: &str) -> bool {
-    matches!(key, "ob" | "fl" | "fi" | "fe" | "fn" | "cob" | "cfi" | "cfl" | "cfn" | "calls")
+    matches!(key, "ob" | "fn" | "cob" | "cfn" | "calls")
 }
 
 /// A function's name.
@@ -153,20 +148,6 @@ fn last_part(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// A source file as a developer would name it: from the crate on.
-fn source(file: &str) -> String {
-    const STANDARD: &str = "/library/";
-    if let Some((_, path)) = file.split_once(STANDARD).filter(|_| file.starts_with("/rustc/")) {
-        return path.to_owned();
-    }
-    match file.rsplit_once("/src/") {
-        Some((folder, path)) => {
-            format!("{}/src/{path}", last_part(folder))
-        }
-        None => last_part(file).to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,40 +156,37 @@ mod tests {
 # callgrind format
 version: 1
 cmd:  weir-bench instruction-run --case=x
-positions: line
+positions: instr
 events: Ir
 summary: 1000
 
 ob=(1) /repository/target/release/weir-bench
 fl=(1) /repository/dataplane/src/worker/stages.rs
 fn=(1) dataplane::worker::stages::parse_burst
-10 5
-+2 7
-fi=(2) /rustc/0123/library/core/src/slice/mod.rs
-100 20
-fe=(1)
-* 3
+0x10 5
+0x12 7
+0x14 23
 cob=(2) /usr/lib/librte_net_pcap.so.23.0
 cfi=(3) ???
 cfn=(2) 0x0000000000001234
-calls=4 0
-12 4000
--1 1
+calls=4 0x1234
+0x18 4000
+0x1a 1
 
 fn=(3) dataplane::worker::stages::walk'2
-5 6
+0x40 6
 
 ob=(2)
 fl=(3)
 fn=(2)
-0 50
+0x1234 50
 fn=(4) eth_dev_start
-0
-0 8
+0x2000
+0x2004 8
 ";
 
     #[test]
-    fn own_instructions_are_counted_by_function_and_file() {
+    fn own_instructions_are_counted_by_function_and_address() {
         let costs = Costs::parse(TEXT).unwrap();
         assert_eq!(costs.total(), 100);
         let functions = costs.functions();
@@ -223,16 +201,14 @@ fn=(4) eth_dev_start
                 ("dataplane::worker::stages::walk", 6),
             ]
         );
-        assert_eq!(
-            functions[1].files,
-            [("core/src/slice/mod.rs", 20), ("dataplane/src/worker/stages.rs", 16)]
-        );
+        assert_eq!(functions[1].addresses, [(0x10, 5), (0x12, 7), (0x14, 23), (0x1a, 1)]);
     }
 
     #[test]
     fn the_difference_of_two_runs_is_without_what_both_did() {
         let short = Costs::parse(TEXT).unwrap();
-        let long = Costs::parse(&TEXT.replace("+2 7", "+2 17").replace("0 50", "0 90")).unwrap();
+        let long =
+            Costs::parse(&TEXT.replace("0x12 7", "0x12 17").replace("1234 50", "1234 90")).unwrap();
         let more = long.beyond(&short);
         assert_eq!(more.total(), 50);
         assert_eq!(more.functions().len(), 2);
@@ -243,8 +219,8 @@ fn=(4) eth_dev_start
     fn other_texts_are_refused_with_their_line() {
         let error = |text: &str| format!("{:#}", Costs::parse(text).unwrap_err());
         assert!(error("").contains("no cost"));
-        assert!(error("positions: instr line\n").contains("positions"));
-        assert!(error("fn=(7)\n1 2\n").contains("line 1 of"));
-        assert!(error("fn=(7) name\n1 many\n").contains("line 2 of"));
+        assert!(error("positions: line\n").contains("positions"));
+        assert!(error("fn=(7)\n0x1 2\n").contains("line 1 of"));
+        assert!(error("fn=(7) name\n0x1 many\n").contains("line 2 of"));
     }
 }

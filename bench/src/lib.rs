@@ -10,7 +10,7 @@
 //!
 //! Why a rate is what it is: [`stages`] times the parts of the round in the running path,
 //! [`stage_table`] does so for all cases; [`instructions`] counts instead, with what [`callgrind`]
-//! writes. What all of it ran on: [`machine`].
+//! writes, and from which source it was [`inlined`]. What all of it ran on: [`machine`].
 //!
 //! [`fleet`] is the other half: the control plane at full size, with processes of `weir`.
 
@@ -28,6 +28,7 @@ pub mod gaps;
 pub mod generate;
 pub mod generator;
 pub mod histogram;
+pub mod inlined;
 pub mod instructions;
 pub mod latency;
 pub mod machine;

@@ -40,7 +40,7 @@ const LONGEST_WARM_UP: Duration = Duration::from_secs(60);
 pub(crate) const HASH_SEED: [u64; 4] =
     [0x6b8b_4567_327b_23c6, 0x643c_9869, 0x7454_5daa_1190_cde7, 0x1f16_e9e8];
 /// Share of the packets that may have another fate than the case says.
-const TOLERANCE: f64 = 0.001;
+pub(crate) const TOLERANCE: f64 = 0.001;
 
 /// What a run found out.
 #[derive(Clone, Debug, Serialize)]
