@@ -178,6 +178,7 @@ impl<P: Port, M: Meter> Worker<P, M> {
 
     /// Works until `stop` is set, then sends what is left and returns.
     pub fn run(&mut self, clock: &Clock, idle: Idle, stop: &AtomicBool) {
+        idle::sleep_precisely();
         let mut idle = idle::Backoff::new(idle);
         let mut before = clock.now();
         while !stop.load(Ordering::Relaxed) {
