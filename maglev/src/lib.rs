@@ -50,8 +50,8 @@
 //! for the free slots and about 200 bytes a member on top. A build is `O(M log M)` steps on
 //! average, about `M * ln M` probes of a bitmap that fits the first-level cache at 65537, plus
 //! `O(log C)` a turn, with C the number of different weights. On one core of about 3 GHz: 1.5 ms
-//! for 750 equal backends at 65537 and 3 ms when all weights differ; 10,000 backends at 655373 take
-//! about 30 ms and 55 ms. `cargo bench -p bench --bench maglev` prints them for your machine. At
+//! for 750 equal backends at 65537 and 2.5 ms when all weights differ; 10,000 backends at 655373 take
+//! about 20 ms and 32 ms. `cargo bench -p bench --bench maglev` prints them for your machine. At
 //! M >= 100 * N, equal backends differ by at most 1 %; [`undersized`] says when a table is below.
 //!
 //! # Agreement

@@ -5,7 +5,8 @@
 //! pool of equal weights is plain round robin.
 //!
 //! Turns are made in windows of virtual time, each sorted by itself, which is several times faster
-//! than a heap. Where the windows begin depends on the whole pool but is not seen outside: sorted
+//! than a heap; and as times lie about evenly in a window, each turn is first put where its time is in
+//! proportion, so that only the few that meet there are left to be sorted. Where the windows begin depends on the whole pool but is not seen outside: sorted
 //! pieces of the time axis, put together, are the sorted time axis.
 //!
 //! Times are `f64`, and yet the same everywhere: both operands are exact (below 2^33), a division
@@ -24,6 +25,9 @@ pub(crate) struct Turns {
     /// Turns of the current window in order, as time and class; the time as bits, which sort as
     /// the numbers do, as there are no negative ones.
     window: Vec<(u64, u32)>,
+    /// Its turns before they are in order, and how many lie in each part of it.
+    unordered: Vec<(u64, u32)>,
+    counts: Vec<usize>,
     /// The next turn of the window.
     next: usize,
     /// How many windows there were.
@@ -56,7 +60,8 @@ impl Turns {
         // About as many turns of classes a window as there are classes.
         let sum: f64 = classes.iter().map(|class| class.weight).sum();
         let length = classes.len().max(64) as f64 / sum;
-        Turns { classes, window: Vec::new(), next: 0, windows: 0, length }
+        let (window, unordered, counts) = (Vec::new(), Vec::new(), Vec::new());
+        Turns { classes, window, unordered, counts, next: 0, windows: 0, length }
     }
 
     /// The members, by position in the given list, that have the next turns, one after the other.
@@ -77,17 +82,52 @@ impl Turns {
     fn next_window(&mut self) {
         self.windows += 1;
         self.next = 0;
-        self.window.clear();
+        self.unordered.clear();
+        let start = (self.windows - 1) as f64 * self.length;
         let end = self.windows as f64 * self.length;
         for (number, class) in (0u32..).zip(&mut self.classes) {
             while class.time < end {
-                self.window.push((class.time.to_bits(), number));
+                self.unordered.push((class.time.to_bits(), number));
                 class.turn += 1;
                 class.time = (class.turn as f64 + 0.5) / class.weight;
             }
         }
-        // Classes are in falling order of weight: at a tie, the greater weight goes first.
-        self.window.sort_unstable();
+        self.order(start);
+    }
+
+    /// Puts the turns of the window that begins at `start` in order. Classes are in falling order of
+    /// weight: at a tie, the greater weight goes first.
+    fn order(&mut self, start: f64) {
+        let Self { unordered, window, counts, .. } = self;
+        let parts = unordered.len();
+        let scale = parts as f64 / self.length;
+        // As a later time is never rounded to a lesser number, it is never in an earlier part.
+        let part = |time: u64| {
+            (((f64::from_bits(time) - start) * scale) as usize).min(parts.saturating_sub(1))
+        };
+        counts.clear();
+        counts.resize(parts + 1, 0);
+        for &(time, _) in unordered.iter() {
+            counts[part(time) + 1] += 1;
+        }
+        for at in 1..counts.len() {
+            counts[at] += counts[at - 1];
+        }
+        window.clear();
+        window.resize(parts, (0, 0));
+        for &turn in unordered.iter() {
+            // Where the part begins, and in the end where it ends.
+            let place = &mut counts[part(turn.0)];
+            window[*place] = turn;
+            *place += 1;
+        }
+        let mut begin = 0;
+        for &end in &counts[..parts] {
+            if end - begin > 1 {
+                window[begin..end].sort_unstable();
+            }
+            begin = end;
+        }
     }
 }
 
