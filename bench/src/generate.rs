@@ -162,9 +162,12 @@ pub fn run(options: &Options) -> Result<()> {
         Some(other) => Some(other.start(std::slice::from_ref(&pool))?),
         None => None,
     };
+    // What comes back is addressed to backends.
+    device.receive_all();
     wait_for_link(&options.device, &device)?;
     let mut port = take_queue(&mut device)?;
     if let (Some(other), Some(name)) = (&mut other, &options.receive_device) {
+        other.receive_all();
         wait_for_link(name, other)?;
         (port, _) = Queue::cross(port, take_queue(other)?);
     }

@@ -24,6 +24,7 @@ use crate::flows::{VIP_PORT, VIPS};
 use crate::generator::sizes::SizeMix;
 use crate::generator::traffic::{Destinations, Families, Mix, Protocols};
 use crate::generator::{Figures, Generator, Report, Run};
+use crate::machine::Machine;
 use crate::scenario::{Case, Link, NODE_MAC, ROUTER_MAC, WORKER_CORE};
 
 /// Shares of the capacity, in percent.
@@ -97,8 +98,8 @@ pub struct Point {
 /// The whole result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Latency {
-    /// The CPU's name.
-    pub cpu: String,
+    /// What it ran on.
+    pub machine: Machine,
     /// Flows of the packets.
     pub flows: u32,
     /// Millions of packets a second: the most that came through, median of the rounds.
@@ -288,7 +289,7 @@ fn measure(mut cable: Cable, options: &Options) -> Result<Latency> {
     }
     let of = |value: fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     Ok(Latency {
-        cpu: cpu(),
+        machine: Machine::here(),
         flows: options.flows,
         capacity_mpps: of(|round| round.capacity_mpps),
         capacity_worker_busy: median(&busy),
@@ -370,10 +371,12 @@ fn table_of(result: &Latency) -> String {
         let _ = text.write_fmt(arguments);
         text.push('\n');
     };
-    let Latency { cpu, flows, capacity_mpps, capacity_worker_busy, generator_mpps, .. } = result;
+    let Latency { machine, flows, capacity_mpps, capacity_worker_busy, generator_mpps, .. } =
+        result;
     let trips = result.rounds.iter().map(|round| round.round_trip_ns);
+    line(format_args!("{machine}\n"));
     line(format_args!(
-        "{cpu}; a cache line from core to core and back takes {} ns ({} to {})",
+        "a cache line from core to core and back takes {} ns ({} to {})",
         result.round_trip_ns,
         trips.clone().min().unwrap_or(0),
         trips.max().unwrap_or(0)
@@ -415,14 +418,6 @@ fn table_of(result: &Latency) -> String {
 fn write(path: &Path, result: &Latency) -> Result<()> {
     let text = serde_json::to_string_pretty(result)? + "\n";
     std::fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
-}
-
-/// The CPU's name, from the kernel.
-fn cpu() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("model name"));
-    line.and_then(|line| line.split_once(": "))
-        .map_or("unknown CPU".to_owned(), |(_, name)| name.to_owned())
 }
 
 /// The middle one, or between the two in the middle; 0 where there are none.

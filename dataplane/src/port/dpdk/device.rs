@@ -282,6 +282,12 @@ impl StartedDevice {
         }
     }
 
+    /// From now on frames to any address are received, where the device can do that.
+    pub fn receive_all(&self) {
+        // SAFETY: the port exists and is started.
+        unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.device.opened.port) };
+    }
+
     /// The device's own counters, since its start.
     pub fn statistics(&self) -> DeviceStatistics {
         let mut statistics = dpdk_sys::rte_eth_stats::default();
