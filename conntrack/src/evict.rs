@@ -45,8 +45,10 @@ impl Table {
             && let Some(lane) = weakest(window, now, point - home)
         {
             let victim = home + lane;
-            // What lies between the victim and the newcomer's place moves.
-            for slot in victim.min(point.saturating_sub(1))..=victim.max(point) {
+            // What lies between the victim and the newcomer's place moves; of victims before that
+            // place, the last needs none to.
+            let (from, to) = if victim < point { (victim, point - 1) } else { (point, victim) };
+            for slot in from..=to {
                 prefetch(&self.entries, slot);
             }
         }

@@ -74,7 +74,14 @@ impl Table {
     }
 
     /// Moves `from..to` one slot up, over the slot `to`.
+    #[inline]
     pub(crate) fn shift_up(&mut self, from: usize, to: usize) {
+        if from < to {
+            self.move_up(from, to);
+        }
+    }
+
+    fn move_up(&mut self, from: usize, to: usize) {
         self.tags.copy_within(from..to, from + 1);
         for tag in &mut self.tags[from + 1..to + 1] {
             *tag += NEARER;
@@ -84,7 +91,14 @@ impl Table {
     }
 
     /// Moves `from..to` one slot down, over the slot `from - 1`.
+    #[inline]
     fn shift_down(&mut self, from: usize, to: usize) {
+        if from < to {
+            self.move_down(from, to);
+        }
+    }
+
+    fn move_down(&mut self, from: usize, to: usize) {
         self.tags.copy_within(from..to, from - 1);
         for tag in &mut self.tags[from - 1..to - 1] {
             *tag -= NEARER;

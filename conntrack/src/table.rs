@@ -30,7 +30,7 @@ use core::ops::Deref;
 use crate::entry::{Cause, Entry, Observed, Pin, Removed};
 use crate::evict::Room;
 use crate::key::FlowKey;
-use crate::marks::mark;
+use crate::marks::{WINDOW, mark};
 use crate::memory::{Memory, MemoryError, Region};
 use crate::prefetch::prefetch;
 use crate::state::{Packet, State, Timeouts};
@@ -196,6 +196,7 @@ impl Table {
         let home = self.home(hash);
         if self.is_full() {
             prefetch(&self.marks, home);
+            prefetch(&self.marks, home + WINDOW - 1);
         } else {
             prefetch(&self.entries, home);
         }
