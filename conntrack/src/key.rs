@@ -150,6 +150,23 @@ impl FlowKey {
         }
     }
 
+    /// As [`FlowKey::v4_as_sent`], over IPv6.
+    #[inline(always)]
+    pub const fn v6_as_sent(
+        source: [u8; 16],
+        destination: [u8; 16],
+        ports: [u8; 4],
+        protocol: u8,
+    ) -> FlowKey {
+        let ports = u32::from_le_bytes(ports);
+        let kind = ports >> 16 | (protocol as u32) << 16 | (Family::V6 as u32) << 24;
+        FlowKey {
+            source,
+            service: Service { address: destination, kind: kind.to_le_bytes() },
+            source_port: (ports as u16).to_le_bytes(),
+        }
+    }
+
     /// What the client dialled.
     #[inline(always)]
     pub const fn service(&self) -> &Service {
@@ -391,6 +408,19 @@ mod tests {
         ] {
             assert_ne!(base, other);
         }
+    }
+
+    #[test]
+    fn a_key_of_what_lies_in_a_packet_is_the_same_key() {
+        let ports = [0x9c, 0x40, 0x01, 0xbb];
+        let v4 = FlowKey::v4([198, 51, 100, 7].into(), [203, 0, 113, 1].into(), 40000, 443, 17);
+        assert_eq!(FlowKey::v4_as_sent([198, 51, 100, 7, 203, 0, 113, 1], ports, 17), v4);
+        let octets = |address: IpAddr| match address {
+            IpAddr::V6(address) => address.octets(),
+            IpAddr::V4(address) => panic!("{address}"),
+        };
+        let (source, destination) = (octets(v6().source()), octets(v6().destination()));
+        assert_eq!(FlowKey::v6_as_sent(source, destination, ports, 17), v6());
     }
 
     #[test]

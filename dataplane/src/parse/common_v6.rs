@@ -13,7 +13,7 @@
 
 use conntrack::FlowKey;
 use zerocopy::byteorder::little_endian as little;
-use zerocopy::byteorder::network_endian::{U16, U32, U64};
+use zerocopy::byteorder::network_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::common::{SEGMENT, STATION_MASK};
@@ -37,10 +37,11 @@ pub(crate) fn parse_common_v6<B: Buffer>(buffer: &B, station: Station) -> Option
     let data = buffer.data();
     let frame: &[u8; COMMON] = data.first_chunk()?;
     let front = Front::ref_from_bytes(frame).ok()?;
-    let payload_length = usize::from(front.payload_length.get());
-    let tcp_length = usize::from(front.data_offset >> 2) & 0x3c;
-    let (ip_length, too_long) =
-        front.payload_length.get().overflowing_add(Ipv6Header::LENGTH as u16);
+    let payload_length = u32::from(front.payload_length.get());
+    let tcp_length = u32::from(front.data_offset >> 2) & 0x3c;
+    // A frame of more than 16 bits' length, which no device has, is asked for what is left of it:
+    // that is shorter, and what is found to fit has a length that fits 16 bits, too.
+    let frame_length = u32::from(data.len() as u16);
     let wrong = ((front.station.get() & STATION_MASK) ^ station.bits())
         | ((front.kind.get() & TYPE_MASK) ^ TYPE)
         | u64::from(front.next_header ^ IpProtocol::TCP.0);
@@ -48,10 +49,9 @@ pub(crate) fn parse_common_v6<B: Buffer>(buffer: &B, station: Station) -> Option
         U64::read_from_prefix(address).map_or(0, |(half, _)| half.get().wrapping_sub(1))
     };
     let common = (wrong == 0)
-        & (tcp_length >= TcpHeader::LENGTH)
+        & (tcp_length >= TcpHeader::LENGTH as u32)
         & (payload_length >= tcp_length)
-        & (payload_length <= data.len() - EthernetHeader::LENGTH - Ipv6Header::LENGTH)
-        & !too_long
+        & (payload_length + (EthernetHeader::LENGTH + Ipv6Header::LENGTH) as u32 <= frame_length)
         & (half(&front.source) < FIRST_GROUP - 1)
         & (half(&front.destination) < FIRST_GROUP - 1)
         & (u128::from_ne_bytes(front.source) != u128::from_ne_bytes(front.destination))
@@ -59,20 +59,13 @@ pub(crate) fn parse_common_v6<B: Buffer>(buffer: &B, station: Station) -> Option
     if !common {
         return None;
     }
-    let ports = front.ports.get();
     Some(Parsed {
         kind: Kind::Flow,
         segment: SEGMENT[usize::from(front.flags)],
         link_length: EthernetHeader::LENGTH as u8,
         header_length: Ipv6Header::LENGTH as u16,
-        ip_length,
-        key: FlowKey::v6(
-            front.source.into(),
-            front.destination.into(),
-            (ports >> 16) as u16,
-            ports as u16,
-            IpProtocol::TCP.0,
-        ),
+        ip_length: payload_length as u16 + Ipv6Header::LENGTH as u16,
+        key: FlowKey::v6_as_sent(front.source, front.destination, front.ports, IpProtocol::TCP.0),
     })
 }
 
@@ -91,7 +84,7 @@ struct Front {
     hop_limit: u8,
     source: [u8; 16],
     destination: [u8; 16],
-    ports: U32,
+    ports: [u8; 4],
     sequence: [u8; 8],
     data_offset: u8,
     flags: u8,
@@ -181,14 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_common_as_long_as_a_packet_can_be_that_long() {
+    fn a_length_is_common_as_long_as_a_frame_can_hold_it() {
         let mut bytes = sound(0);
-        bytes.resize(80_000, 0);
-        for (length, common) in
-            [(19, false), (20, true), (65_495, true), (65_496, false), (u16::MAX, false)]
-        {
-            bytes[18..20].copy_from_slice(&length.to_be_bytes());
-            assert_eq!(is_common(&Frame::new(&bytes), &port(None)), common, "{length}");
+        for frame_length in [65_535, 65_550, 65_610, 80_000] {
+            bytes.resize(frame_length, 0);
+            for length in [19, 20, 1_000, 65_481, 65_482, 65_495, 65_496, u16::MAX] {
+                bytes[18..20].copy_from_slice(&length.to_be_bytes());
+                let common = (20..=65_481).contains(&length);
+                let taken = is_common(&Frame::new(&bytes), &port(None));
+                assert!(!taken || common, "{length} of {frame_length}");
+                assert!(taken == common || frame_length > 65_535, "{length} of {frame_length}");
+            }
         }
     }
 
