@@ -170,11 +170,13 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let link = Link { memory_mib: cable::memory_mib(case.table), ..Link::ordinary(case) };
     let setup = Setup { case, link, core: Some(usize::from(WORKER_CORE)) };
+    // Before DPDK binds this thread to one core.
+    let machine = Machine::here();
     let result = cable::with_a_node(&setup, |cable| {
         if options.realtime {
             become_realtime()?;
         }
-        measure(cable, options)
+        measure(cable, options, machine)
     })?;
     print!("{}", table_of(&result));
     if let Some(path) = &options.json {
@@ -232,7 +234,7 @@ fn mix(flows: u32) -> Result<Mix> {
     })
 }
 
-fn measure(mut cable: Cable, options: &Options) -> Result<Latency> {
+fn measure(mut cable: Cable, options: &Options, machine: Machine) -> Result<Latency> {
     let mix = mix(options.flows)?;
     let ends = cable.near.take().zip(cable.loopback.take());
     let (near, back) = ends.context("the cable's ends are taken")?;
@@ -304,7 +306,7 @@ fn measure(mut cable: Cable, options: &Options) -> Result<Latency> {
     }
     let of = |value: fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     Ok(Latency {
-        machine: Machine::here(),
+        machine,
         flows: options.flows,
         capacity_mpps: of(|round| round.capacity_mpps),
         capacity_worker_busy: median(&busy),
