@@ -8,6 +8,7 @@
 
 mod exact_v4;
 mod exact_v6;
+mod sieve;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -18,6 +19,7 @@ use hashbrown::HashMap;
 
 use exact_v4::ExactV4;
 use exact_v6::ExactV6;
+use sieve::Sieve;
 
 /// Which transport a VIP takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +73,8 @@ pub struct VipLookup {
     services: Box<[Service]>,
     /// For "is this address a VIP at all": the prefixes by length, longest first.
     addresses: Vec<(u128, HashMap<u128, AtAddress, RandomState>)>,
+    /// The same addresses, one sieve for each mask.
+    sieves: Vec<(u128, Sieve)>,
 }
 
 /// For each protocol, of the VIPs of one address or prefix the one with the lowest port: the port,
@@ -225,7 +229,8 @@ impl VipLookup {
             group.any_ranges.sort_unstable();
         }
         let (exact_v4, exact_v6) = (ExactV4::new(&exact_v4), ExactV6::new(&exact_v6));
-        Self { exact_v4, exact_v6, levels, services: services.into(), addresses }
+        let sieves = addresses.iter().map(|(mask, set)| (*mask, Sieve::new(set.keys()))).collect();
+        Self { exact_v4, exact_v6, levels, services: services.into(), addresses, sieves }
     }
 
     /// Whether the VIP with this index is of one address, one port and one protocol, and these are
@@ -283,8 +288,10 @@ impl VipLookup {
     }
 
     /// Whether `address` belongs to any VIP, whatever the port and protocol.
+    #[inline]
     pub fn contains_address(&self, address: u128) -> bool {
-        self.addresses.iter().any(|(mask, set)| set.contains_key(&(address & mask)))
+        self.sieves.iter().any(|(mask, sieve)| sieve.may_have(address & mask))
+            && self.addresses.iter().any(|(mask, set)| set.contains_key(&(address & mask)))
     }
 }
 
