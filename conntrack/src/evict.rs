@@ -9,7 +9,13 @@
 //! but its own kind.
 //!
 //! Each entry looked at is a cache line to fetch, for every packet of a flood; eight marks are 16
-//! bytes. Of eight, the longest idle is on average older than 8/9 of its kind.
+//! bytes.
+//!
+//! Where the newcomer's home is free, it needs nobody's place, only that somebody goes: then whoever is
+//! near may, on either side, for 256 slots. Without that, free slots would move on by and by, as each
+//! eviction behind one fills it and leaves another, and gather where newcomers find nobody to evict.
+//!
+//! Of eight, the longest idle is on average older than 8/9 of its kind.
 //!
 //! The window begins at the home, wherever the newcomer will lie, for a reason. Slots in use stay in
 //! use while one entry replaces another, so how far flows lie from home is a matter of who goes: with
@@ -24,6 +30,8 @@ use crate::tags;
 
 /// Such windows that are gone through before the flow is refused.
 const WINDOWS: usize = 4;
+/// The same on each side of a home that is free.
+const WINDOWS_AROUND: usize = 32;
 
 /// Where room can be made.
 pub(crate) enum Room {
@@ -58,7 +66,8 @@ impl Table {
     ///
     /// Any slot in reach will do. If the victim lies behind the newcomer's place, what is
     /// between them moves up by one, and can: from that place on distances are smaller than
-    /// the newcomer's would be, here less than 32.
+    /// the newcomer's would be, here less than 32. Where the home is free, nothing moves for the
+    /// newcomer, and any slot will do.
     #[inline]
     pub(crate) fn room(
         &self,
@@ -85,6 +94,15 @@ impl Table {
                 .max_by_key(|&slot| self.entries[slot].idle(now));
             if let Some(slot) = over {
                 return Room::Taken(slot, Cause::Expired);
+            }
+        }
+        if self.tags[home] != 0 {
+            return Room::None;
+        }
+        let around = (1..=WINDOWS_AROUND).map(|number| number * WINDOW);
+        for from in around.flat_map(|far| [home.checked_sub(far), Some(home + far)]).flatten() {
+            if let Some(lane) = self.window(from).and_then(|window| weakest(window, now, 0)) {
+                return self.taken(from, lane, now, idle_limit);
             }
         }
         Room::None

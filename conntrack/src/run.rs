@@ -33,7 +33,7 @@ impl Table {
     }
 
     /// Puts a new flow, which belongs at `point`, in the place of the one at `victim`. Both
-    /// lie in `home..home + MAX_PROBE` or at its end.
+    /// lie in `home..home + MAX_PROBE` or at its end; where the home is free, `victim` is anywhere.
     pub(crate) fn replace(
         &mut self,
         victim: usize,
@@ -42,6 +42,12 @@ impl Table {
         hash: u64,
         entry: Entry,
     ) {
+        if victim < home {
+            // The home is free, or it would not come to this: what moves down ends before it.
+            self.vacate(victim);
+            self.put(point, home, hash, entry);
+            return;
+        }
         if victim < point {
             // What lies between has its home at or before ours, so it is away from home.
             self.shift_down(victim + 1, point);

@@ -130,6 +130,21 @@ fn a_flood_over_a_partly_confirmed_table_eats_its_own() {
     }
 }
 
+/// Free slots stay spread over a full table, however long a flood goes on: newcomers find somebody.
+#[test]
+fn a_flood_that_goes_on_finds_room_to_the_end() {
+    let mut table = full(SMALL, |table, key| {
+        send(table, key, SYN, 1, 0);
+    });
+    let turns = if cfg!(miri) { 3 } else { 100 };
+    let refused = (0..SMALL as u32 * turns)
+        .map(|number| send(&mut table, &tcp(1 << 20 | number), SYN, 2, 1000 + number / 1000))
+        .filter(|answer| *answer == Answer::Inserted(Inserted::Refused))
+        .count();
+    assert!(refused <= SMALL / 100, "{refused} refused");
+    table.check(hash).unwrap();
+}
+
 /// Eviction among five neighbours, all with the same home, in a table of five.
 #[test]
 fn timed_out_goes_before_closing_before_unconfirmed_and_the_longest_idle_first() {
