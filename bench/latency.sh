@@ -14,7 +14,7 @@
 #
 # Needs root, two cores, and 200 MiB of hugepages (with a million flows 500), which it reserves and
 # returns. Nothing else should run. Exit code 1 when at 80 % the 99th percentile that a spinning node
-# adds is above 50 us. What the columns mean: docs/benchmarks.md.
+# adds is above 50 us, in five rounds or more. What the columns mean: docs/benchmarks.md.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

