@@ -75,15 +75,22 @@ pub const PARTS: [&str; 10] = [
 ];
 
 /// Files, or the beginnings of their names, and the part of the path that they are. What is in
-/// none (headers' layout, the standard library) belongs to who uses it.
-const FILES: [(&str, &str); 13] = [
+/// none (the key, the headers' layout, the standard library) belongs to who uses it.
+const FILES: [(&str, &str); 20] = [
     ("dataplane/src/port/", "port"),
     ("shim.c", "port"),
     ("dataplane/src/parse", "parse"),
     ("conntrack/src/hash", "hash"),
     ("dataplane/src/classify", "classify"),
     ("dataplane/src/vip", "classify"),
-    ("conntrack/src/", "conntrack"),
+    ("conntrack/src/table", "conntrack"),
+    ("conntrack/src/lanes", "conntrack"),
+    ("conntrack/src/tags", "conntrack"),
+    ("conntrack/src/entry", "conntrack"),
+    ("conntrack/src/state", "conntrack"),
+    ("conntrack/src/evict", "conntrack"),
+    ("conntrack/src/run", "conntrack"),
+    ("conntrack/src/reap", "conntrack"),
     ("dataplane/src/select", "select"),
     ("maglev/src/", "select"),
     ("dataplane/src/forward", "rewrite"),
@@ -92,13 +99,9 @@ const FILES: [(&str, &str); 13] = [
     ("bench/src/", "rest"),
 ];
 
-/// Files that would be of a part, but serve all of them.
-const HELPERS: [&str; 2] = ["conntrack/src/key", "conntrack/src/prefetch"];
-
 /// The part of the path that an instruction belongs to, by its chain.
 pub fn part(chain: &[String]) -> &'static str {
-    let serves_all = |file: &&String| HELPERS.iter().any(|name| file.starts_with(name));
-    let parts = chain.iter().filter(|file| !serves_all(file)).filter_map(|file| {
+    let parts = chain.iter().filter_map(|file| {
         let is = |name: &str| file.starts_with(name) || file.ends_with(name);
         FILES.iter().find(|(name, _)| is(name)).map(|(_, part)| *part)
     });

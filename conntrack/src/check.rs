@@ -27,6 +27,9 @@ impl Table {
                 ));
             }
             if tag == 0 {
+                if self.entries.get(slot).is_some_and(|entry| !entry.is_clear()) {
+                    return Err(format!("slot {slot}: empty, with an entry"));
+                }
                 continue;
             }
             if slot >= self.span() || !(1..=MAX_PROBE).contains(&(reach as usize)) {

@@ -56,7 +56,7 @@ const STANDING: u32 = 48;
 
 /// State and flags of a flow that goes on as it did, by what its packet says. No flow stands at
 /// [`RESTLESS`].
-static STEADY: [u16; Segment::COUNT] = {
+const STEADY: [u16; Segment::COUNT] = {
     let mut steady = [RESTLESS; Segment::COUNT];
     steady[Segment::Ack as usize] = standing(State::Established, CONFIRMED);
     steady[Segment::Datagram as usize] = standing(State::Udp, CONFIRMED);
@@ -68,6 +68,14 @@ const fn standing(state: State, flags: u8) -> u16 {
     (flags as u16) << 8 | state as u16
 }
 
+// An entry that was cleared, and memory that was zeroed, is steady for no packet.
+const _: () = {
+    let mut segment = 0;
+    while segment < Segment::COUNT {
+        assert!(STEADY[segment] != 0);
+        segment += 1;
+    }
+};
 const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
 
 /// What a packet did to its entry.
@@ -92,6 +100,17 @@ impl Entry {
             backend: pin.backend,
             vip: pin.vip,
         }
+    }
+
+    /// Makes this no flow's entry: it is steady for no packet.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.word = 0;
+    }
+
+    /// Whether it is no flow's entry.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.word == 0
     }
 
     /// The flow's 5-tuple.

@@ -24,6 +24,30 @@ const fn mapped_word(word: u32) -> [u8; 16] {
     ((word as u128) << 96 | 0xffff << 80).to_le_bytes()
 }
 
+/// All there is to say of a flow over IPv4, in words that are cheap to make of a packet. Little end
+/// first, whatever the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct V4Words {
+    /// Source address (4 bytes as they are sent), source port (2, likewise), 0.
+    pub client: u64,
+    /// Destination address and port likewise, protocol, family: [`Service::word`].
+    pub service: u64,
+}
+
+impl V4Words {
+    /// Those of a packet: source and destination address, source and destination port, as they
+    /// follow one another in it.
+    #[inline(always)]
+    pub const fn as_sent(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> V4Words {
+        let (addresses, ports) = (u64::from_le_bytes(addresses), u32::from_le_bytes(ports));
+        let kind = ports >> 16 | (protocol as u32) << 16 | (Family::V4 as u32) << 24;
+        V4Words {
+            client: addresses & 0xffff_ffff | (ports as u16 as u64) << 32,
+            service: addresses >> 32 | (kind as u64) << 32,
+        }
+    }
+}
+
 /// Address family of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -62,6 +86,15 @@ impl Service {
         Service { address: address.octets(), kind: [high, low, protocol, Family::V6 as u8] }
     }
 
+    /// All there is to say of a service over IPv4; over IPv6 the last 32 bits of its address stand
+    /// for all. Never the same for one of each.
+    #[inline(always)]
+    pub const fn word(&self) -> u64 {
+        let [.., a, b, c, d] = self.address;
+        let [e, f, g, h] = self.kind;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     #[inline(always)]
     const fn kind(&self) -> u32 {
         u32::from_le_bytes(self.kind)
@@ -85,17 +118,19 @@ impl Eq for Service {}
 /// Source and destination address and port, and protocol, of one direction of a flow.
 ///
 /// ```text
-///  0               16              32           34  35  36          38
-///  | source        | destination   | its port   | p | f | source    |
-///  |               |               |            |   |   | port      |
+///  0               16            18              34           36  37  38
+///  | source        | source port | destination   | its port   | p | f |
+///              | client, IPv4    |           | service, IPv4        |
 /// ```
+///
+/// So that over IPv4, where all other bytes are the same in all keys, two words say everything.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FlowKey {
     source: [u8; 16],
-    service: Service,
     /// Network order.
     source_port: [u8; 2],
+    service: Service,
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 38);
@@ -117,20 +152,15 @@ impl FlowKey {
         }
     }
 
-    /// A flow over IPv4, from what lies in its packets: the source address and the destination
-    /// behind it, the source port and the destination port behind it.
-    #[inline(always)]
-    pub const fn v4_as_sent(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> FlowKey {
-        let addresses = u64::from_le_bytes(addresses);
-        let ports = u32::from_le_bytes(ports);
-        let kind = ports >> 16 | (protocol as u32) << 16 | (Family::V4 as u32) << 24;
+    /// The flow over IPv4 that has these [`FlowKey::v4_words`].
+    #[inline]
+    pub const fn from_v4_words(words: V4Words) -> FlowKey {
+        let V4Words { client, service } = words;
+        let kind = (service >> 32) as u32;
         FlowKey {
-            source: mapped_word(addresses as u32),
-            service: Service {
-                address: mapped_word((addresses >> 32) as u32),
-                kind: kind.to_le_bytes(),
-            },
-            source_port: (ports as u16).to_le_bytes(),
+            source: mapped_word(client as u32),
+            source_port: ((client >> 32) as u16).to_le_bytes(),
+            service: Service { address: mapped_word(service as u32), kind: kind.to_le_bytes() },
         }
     }
 
@@ -150,7 +180,8 @@ impl FlowKey {
         }
     }
 
-    /// As [`FlowKey::v4_as_sent`], over IPv6.
+    /// A flow over IPv6, from what lies in its packets: both addresses, and the source port with the
+    /// destination port behind it.
     #[inline(always)]
     pub const fn v6_as_sent(
         source: [u8; 16],
@@ -261,7 +292,10 @@ impl FlowKey {
     #[inline]
     pub fn canonical_v4(&self) -> Option<[u8; 13]> {
         // In words, not byte by byte: a whole that was just written in pieces is waited for.
-        let [addresses, ports] = self.v4_words();
+        let V4Words { client, service } = self.v4_words();
+        let addresses = client & 0xffff_ffff | service << 32;
+        // The family, which the service has last, is cut off.
+        let ports = client >> 32 | service >> 32 << 16;
         let bytes = (addresses as u128 | (ports as u128) << 64).to_le_bytes();
         bytes.first_chunk().copied().filter(|_| self.family() == Family::V4)
     }
@@ -273,13 +307,16 @@ impl FlowKey {
         (length == 37).then_some(bytes)
     }
 
-    /// The two words that hold all of an IPv4 key: source and destination, ports and protocol, each
-    /// as it lies in a packet, little end first.
+    /// The words that hold all of an IPv4 key. Of an IPv6 key they are a part, and never those of an
+    /// IPv4 key.
     #[inline(always)]
-    pub(crate) fn v4_words(&self) -> [u64; 2] {
-        let low = |address: u128| (address >> 96) as u64;
-        let source = low(u128::from_le_bytes(self.source));
-        [source | low(self.service.address()) << 32, self.port_word()]
+    pub fn v4_words(&self) -> V4Words {
+        let bytes: &[u8; 38] = zerocopy::transmute_ref!(self);
+        let word = |at: usize| {
+            let word = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+            u64::from_le_bytes(word.copied().unwrap_or_default())
+        };
+        V4Words { client: word(12), service: word(30) }
     }
 
     /// Source (2), destination (2), and the word of ports and protocol.
@@ -414,7 +451,8 @@ mod tests {
     fn a_key_of_what_lies_in_a_packet_is_the_same_key() {
         let ports = [0x9c, 0x40, 0x01, 0xbb];
         let v4 = FlowKey::v4([198, 51, 100, 7].into(), [203, 0, 113, 1].into(), 40000, 443, 17);
-        assert_eq!(FlowKey::v4_as_sent([198, 51, 100, 7, 203, 0, 113, 1], ports, 17), v4);
+        let words = V4Words::as_sent([198, 51, 100, 7, 203, 0, 113, 1], ports, 17);
+        assert_eq!(FlowKey::from_v4_words(words), v4);
         let octets = |address: IpAddr| match address {
             IpAddr::V6(address) => address.octets(),
             IpAddr::V4(address) => panic!("{address}"),

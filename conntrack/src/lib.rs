@@ -29,7 +29,7 @@ mod tags;
 
 pub use entry::{Cause, Entry, Pin, Removed};
 pub use hash::KeyHasher;
-pub use key::{Family, FlowKey, Service};
+pub use key::{Family, FlowKey, Service, V4Words};
 pub use memory::{MAX_FLOWS, Memory, MemoryError};
 pub use reap::{Reaper, Swept, TICKS_A_TURN};
 pub use state::{Packet, Segment, State, Timeouts};

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Tags say which slots are in use; all zero is an empty table, and so are the marks of empty
-//! slots. Entries are read only where a tag says so, so their memory may hold anything.
+//! slots. Entries of empty slots are cleared, so that the shortest look-up need not ask the tag.
 
 use core::alloc::Layout;
 use core::ops::{Deref, DerefMut};
@@ -81,8 +81,7 @@ impl Memory {
     }
 
     /// Memory that the caller has for the rest of the process, such as hugepages. `region`
-    /// has at least the size and alignment of [`Memory::layout`]; what it holds is ignored
-    /// (only its tags and marks, a seventeenth, are written here).
+    /// has at least the size and alignment of [`Memory::layout`]; what it holds is ignored.
     ///
     /// # Errors
     /// [`MemoryError::Flows`], or [`MemoryError::Region`] when it does not fit.
@@ -99,6 +98,7 @@ impl Memory {
         let entries = <[Entry]>::mut_from_bytes(entries).map_err(|_| misfit)?;
         let tags = <[u16]>::mut_from_bytes(tags).map_err(|_| misfit)?;
         tags.fill(0);
+        entries.iter_mut().for_each(Entry::clear);
         let (tags, marks) = tags.split_at_mut(tag_count(slots));
         let (tags, marks, entries) =
             (Region::Lent(tags), Region::Lent(marks), Region::Lent(entries));

@@ -77,6 +77,8 @@ impl Table {
         self.shift_down(slot + 1, end);
         self.tags[end - 1] = 0;
         self.marks[end - 1] = 0;
+        // What is left there is no flow's entry, and must not be taken for one.
+        self.entries[end - 1].clear();
     }
 
     /// Moves `from..to` one slot up, over the slot `to`.

@@ -29,7 +29,7 @@ use core::ops::Deref;
 
 use crate::entry::{Cause, Entry, Observed, Pin, Removed};
 use crate::evict::Room;
-use crate::key::FlowKey;
+use crate::key::{FlowKey, V4Words};
 use crate::marks::{WINDOW, mark};
 use crate::memory::{Memory, MemoryError, Region};
 use crate::prefetch::prefetch;
@@ -218,6 +218,25 @@ impl Table {
         let slot = self.verified(probe, key)?;
         let entry = self.entries.get_mut(slot)?;
         entry.is_steady(packet, now, shortest_idle).then_some(Steady { entry })
+    }
+
+    /// As [`Table::steady`], for a flow over IPv4.
+    #[inline(always)]
+    pub fn steady_v4(
+        &mut self,
+        probe: Probe,
+        words: V4Words,
+        packet: Packet,
+        now: u32,
+        shortest_idle: u32,
+    ) -> Option<Steady<'_>> {
+        // An empty slot holds no entry that is steady, so its tag need not be asked.
+        let entry = self.entries.get_mut(probe.slot as usize)?;
+        let found = entry.key().v4_words();
+        (found.client == words.client
+            && found.service == words.service
+            && entry.is_steady(packet, now, shortest_idle))
+        .then_some(Steady { entry })
     }
 
     /// Stage 3: takes one packet of the flow. `now` is in milliseconds on a monotonic clock

@@ -273,6 +273,7 @@ impl Assembler {
                 next_hops.push(hop);
             }
         }
+        table.iter_mut().for_each(Backend::seal);
         table.into_boxed_slice()
     }
 }

@@ -32,7 +32,7 @@ use crate::wire::{
     checksum, martian,
 };
 
-pub(crate) use common::{Station, parse_common};
+pub(crate) use common::{Common, Station, if_common, parse_common};
 pub(crate) use common_v6::parse_common_v6;
 use transport::{Transport, transport};
 
@@ -74,7 +74,7 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    const fn dropped(reason: DropReason) -> Self {
+    pub(crate) const fn dropped(reason: DropReason) -> Self {
         Self::of(Kind::Drop(reason), 0)
     }
 
@@ -94,10 +94,8 @@ impl Parsed {
 #[inline]
 pub fn parse<B: Buffer>(buffer: &B, port: &PortTable) -> Parsed {
     let station = Station::of(port);
-    match parse_common(buffer, station).or_else(|| parse_common_v6(buffer, station)) {
-        Some(parsed) => parsed,
-        None => parse_any(buffer, port),
-    }
+    let common = parse_common(buffer, station).map(|common| common.parsed());
+    common.or_else(|| parse_common_v6(buffer, station)).unwrap_or_else(|| parse_any(buffer, port))
 }
 
 /// Parses any packet.
@@ -355,7 +353,7 @@ mod tests {
 
     fn assert_same(bytes: &[u8], port: &PortTable) -> bool {
         let frame = Frame::new(bytes);
-        let common = parse_common(&frame, Station::of(port));
+        let common = parse_common(&frame, Station::of(port)).map(|common| common.parsed());
         if let Some(common) = common {
             assert_eq!(format!("{common:?}"), format!("{:?}", parse_any(&frame, port)));
         }

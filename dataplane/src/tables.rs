@@ -226,6 +226,9 @@ impl Encapsulation {
 /// In place of a next hop: the backend is not on-link, and no gateway is configured.
 pub const NO_ROUTE: u32 = u32::MAX;
 
+/// Bytes of the header that most packets get: Ethernet without tags, and IPv4.
+pub(crate) const PLAIN: usize = EthernetHeader::LENGTH + Ipv4Header::LENGTH;
+
 /// Longest header put in front of a packet: Ethernet, two tags, an IPv6 header, a UDP header, a GUE
 /// header with private data, and two bytes of room. Hops come on top, packet by packet.
 pub const MAX_HEADER: usize = 84;
@@ -251,6 +254,10 @@ pub struct Backend {
     /// Of an outer IPv4 header around IPv4: the sum of its 16-bit words but for those set per
     /// packet (DSCP and ECN, total length, identification, the source's flow bits), not folded.
     pub checksum_base: u32,
+    /// Its generation, where flows that are pinned to it go on and all that their packets need is its
+    /// header; [`NEVER`] elsewhere. [`OTHERWISE`] is added where that is not [`PLAIN`]. Follows from
+    /// all else: see [`Backend::seal`].
+    pub ready: u32,
     /// Bytes of `header` in use.
     pub header_length: u8,
     /// Bytes of it before the outer IP header.
@@ -263,6 +270,11 @@ pub struct Backend {
     /// GUE over IPv6 with a UDP checksum; without, it is zero (RFC 6935).
     pub udp_checksum: bool,
 }
+
+/// [`Backend::ready`] of one that is not; no generation is that.
+pub const NEVER: u32 = u32::MAX;
+/// Added to [`Backend::ready`] where the header is another than IPv4's behind an untagged link's.
+pub(crate) const OTHERWISE: u32 = 1 << 16;
 
 const _: () = assert!(size_of::<Backend>() == 128);
 
@@ -283,7 +295,36 @@ impl Backend {
             header: [0; MAX_HEADER],
             next_hop: NO_ROUTE,
             udp_checksum: false,
+            ready: NEVER,
         }
+    }
+
+    /// To be called when all is known and nothing changes any more. Without, its packets take the
+    /// longer way.
+    pub fn seal(&mut self) {
+        self.ready = self.readiness();
+    }
+
+    fn readiness(&self) -> u32 {
+        let goes_on = matches!(self.state, BackendState::Active | BackendState::Draining);
+        if !goes_on || !self.reachable {
+            return NEVER;
+        }
+        let plain =
+            self.encapsulation == Encapsulation::Ipip4 && usize::from(self.header_length) == PLAIN;
+        u32::from(self.generation) | if plain { 0 } else { OTHERWISE }
+    }
+
+    /// 0: packets of flows pinned to it under this `generation` need nothing but its header, which
+    /// for untagged ones over IPv4 is a plain one; [`OTHERWISE`]: as much, with another header;
+    /// anything else says nothing.
+    #[inline(always)]
+    pub(crate) fn ready_for(&self, generation: u16) -> u32 {
+        debug_assert!(
+            self.ready == NEVER || self.ready == self.readiness(),
+            "sealed, then changed"
+        );
+        self.ready ^ u32::from(generation)
     }
 
     /// Where its packets are sent, as the outer header says; `None` without one, or without a way.
@@ -411,6 +452,26 @@ impl Tables {
 mod tests {
     use super::*;
     use crate::wire::MacAddress;
+
+    #[test]
+    fn a_backend_is_ready_for_flows_of_its_own_generation_alone() {
+        let states = [BackendState::Active, BackendState::Draining, BackendState::Gone];
+        for generation in [0, 1, 2, 0x7fff, 0xffff] {
+            for (state, reachable) in states.into_iter().flat_map(|s| [(s, true), (s, false)]) {
+                let mut backend = Backend { state, reachable, ..Backend::gone(generation) };
+                for (header_length, other) in [(PLAIN as u8, 0), (54, OTHERWISE)] {
+                    backend.header_length = header_length;
+                    backend.seal();
+                    for pinned in [0, 1, 2, 3, 0x7fff, 0xfffe, 0xffff] {
+                        let ready = backend.ready_for(pinned);
+                        let goes_on = state != BackendState::Gone && reachable;
+                        assert_eq!(ready == other, goes_on && pinned == generation);
+                        assert_eq!(ready & !OTHERWISE == 0, goes_on && pinned == generation);
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_port_knows_its_links_and_what_to_speak_from() {

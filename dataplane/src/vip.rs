@@ -71,6 +71,8 @@ pub struct VipLookup {
     /// By index, what a VIP of one address, one port, one protocol takes; [`Service::NONE`] for all
     /// others.
     services: Box<[Service]>,
+    /// The same, as far as one word says it: all of it over IPv4.
+    service_words: Box<[u64]>,
     /// For "is this address a VIP at all": the prefixes by length, longest first.
     addresses: Vec<(u128, HashMap<u128, AtAddress, RandomState>)>,
     /// The same addresses, one sieve for each mask.
@@ -228,9 +230,11 @@ impl VipLookup {
             group.udp_ranges.sort_unstable();
             group.any_ranges.sort_unstable();
         }
+        let service_words = services.iter().map(Service::word).collect();
         let (exact_v4, exact_v6) = (ExactV4::new(&exact_v4), ExactV6::new(&exact_v6));
         let sieves = addresses.iter().map(|(mask, set)| (*mask, Sieve::new(set.keys()))).collect();
-        Self { exact_v4, exact_v6, levels, services: services.into(), addresses, sieves }
+        let services = services.into();
+        Self { exact_v4, exact_v6, levels, services, service_words, addresses, sieves }
     }
 
     /// Whether the VIP with this index is of one address, one port and one protocol, and these are
@@ -239,6 +243,12 @@ impl VipLookup {
     #[inline(always)]
     pub fn takes(&self, index: u32, service: &Service) -> bool {
         self.services.get(index as usize) == Some(service)
+    }
+
+    /// As [`VipLookup::takes`], for a packet over IPv4, by the [`Service::word`] of what it is for.
+    #[inline(always)]
+    pub(crate) fn takes_v4(&self, index: u32, word: u64) -> bool {
+        self.service_words.get(index as usize) == Some(&word)
     }
 
     /// The VIP for a packet of this flow.
@@ -350,6 +360,8 @@ fn in_ranges(ranges: &[(u16, u16, u32)], port: u16) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use conntrack::Family;
+
     use super::*;
 
     fn vip(address: &str, prefix_length: u8, ports: VipPorts, protocol: VipProtocol) -> VipMatch {
@@ -390,7 +402,10 @@ mod tests {
                     IpAddr::V6(to) => FlowKey::v6(Ipv6Addr::LOCALHOST, to, 9, port, protocol),
                 };
                 for index in 0..8u32 {
-                    if lookup.takes(index, key.service()) {
+                    let v4 = key.family() == Family::V4;
+                    let takes = lookup.takes(index, key.service());
+                    assert!(!v4 || takes == lookup.takes_v4(index, key.service().word()), "{key}");
+                    if takes {
                         assert_eq!(lookup.find_flow(&key), Some(index), "{key}");
                         taken[index as usize] += 1;
                     }

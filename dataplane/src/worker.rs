@@ -46,7 +46,7 @@ use crate::select;
 use crate::tables::Tables;
 use crate::verdict::Outcome;
 
-use burst::Work;
+use burst::{Flight, Works};
 use show::Show;
 
 /// Slots the reaper visits at most between two bursts.
@@ -96,7 +96,8 @@ struct Core<P: Port, M: Meter> {
     ports: Vec<OnLines<P>>,
     /// By port index: what its device's choice of queue can be computed with.
     rss: Arc<[Option<Rss>]>,
-    work: arrayvec::ArrayVec<Work, { crate::port::BURST }>,
+    flights: arrayvec::ArrayVec<Flight, { crate::port::BURST }>,
+    works: Box<Works>,
     outcomes: arrayvec::ArrayVec<Outcome, { crate::port::BURST }>,
     recording: bool,
     conntrack: Table,
@@ -131,7 +132,8 @@ impl<P: Port, M: Meter> Worker<P, M> {
             handoff: Handoff::alone(),
             datagrams: Datagrams::default(),
             rss: Arc::new([]),
-            work: arrayvec::ArrayVec::new(),
+            flights: arrayvec::ArrayVec::new(),
+            works: burst::works(),
             outcomes: arrayvec::ArrayVec::new(),
             recording: true,
             conntrack: options.conntrack,

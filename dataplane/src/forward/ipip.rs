@@ -11,7 +11,7 @@ use super::OuterHeaders;
 use super::outer::{Carrier, fold, wrap_v4, wrap_v6};
 use crate::buffer::Buffer;
 use crate::parse::Parsed;
-use crate::tables::{Backend, Encapsulation};
+use crate::tables::{Backend, Encapsulation, PLAIN};
 use crate::verdict::DropReason;
 use crate::wire::{EthernetHeader, Ipv4Header};
 
@@ -24,40 +24,39 @@ pub(crate) fn is_plain(parsed: &Parsed, backend: &Backend) -> bool {
         && parsed.key.family() == Family::V4
 }
 
-/// Ethernet and IPv4 header.
-const PLAIN: usize = EthernetHeader::LENGTH + Ipv4Header::LENGTH;
-
 /// As [`rewrite`](super::rewrite), which asks for the length before, where [`is_plain`].
 #[inline(always)]
 pub(crate) fn plain<B: Buffer>(
     packet: &mut B,
-    parsed: &Parsed,
+    ip_length: u16,
     backend: &Backend,
-    flow_hash: u64,
+    flow_hash: &u64,
     outer: &mut OuterHeaders,
 ) -> Result<(), DropReason> {
-    let inner: &mut [u8; PLAIN] =
-        packet.data_mut().first_chunk_mut().ok_or(DropReason::BadIpLength)?;
-    let (inner, _) = Ipv4Header::parse_mut(&mut inner[EthernetHeader::LENGTH..])
-        .ok_or(DropReason::BadIpLength)?;
-    // RFC 2003 section 3.1: decremented once by the encapsulator as it forwards.
-    if !inner.decrement_time_to_live() {
+    let inner: &[u8; PLAIN] = packet.data().first_chunk().ok_or(DropReason::BadIpLength)?;
+    let (inner, _) =
+        Ipv4Header::parse(&inner[EthernetHeader::LENGTH..]).ok_or(DropReason::BadIpLength)?;
+    if inner.time_to_live <= 1 {
         return Err(DropReason::TtlExpired);
     }
-    let dscp_and_ecn = inner.dscp_and_ecn;
     // Ethernet pads short packets; the padding is not the client's.
-    let end = EthernetHeader::LENGTH + usize::from(parsed.ip_length);
+    let end = EthernetHeader::LENGTH + usize::from(ip_length);
     if !packet.reframe(EthernetHeader::LENGTH, end, PLAIN) {
         return Err(DropReason::NoHeadroom);
     }
-    let front: &mut [u8; PLAIN] =
-        packet.data_mut().first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
+    let front: &mut [u8; PLAIN + Ipv4Header::LENGTH] =
+        packet.data_mut().first_chunk_mut().ok_or(DropReason::BadIpLength)?;
+    let (front, inner) = front.split_at_mut(PLAIN);
+    let (inner, _) = Ipv4Header::parse_mut(inner).ok_or(DropReason::BadIpLength)?;
+    // RFC 2003 section 3.1: decremented once by the encapsulator as it forwards.
+    inner.take_hop();
+    let dscp_and_ecn = inner.dscp_and_ecn;
     // The length is known: three moves.
-    *front = *backend.header.first_chunk().ok_or(DropReason::NoHeadroom)?;
+    front.copy_from_slice(backend.header.first_chunk::<PLAIN>().ok_or(DropReason::NoHeadroom)?);
     let (header, _) = Ipv4Header::parse_mut(&mut front[EthernetHeader::LENGTH..])
         .ok_or(DropReason::NoHeadroom)?;
     let identification = outer.identification();
-    let total_length = parsed.ip_length + Ipv4Header::LENGTH as u16;
+    let total_length = ip_length + Ipv4Header::LENGTH as u16;
     header.dscp_and_ecn = dscp_and_ecn;
     header.total_length = U16::new(total_length);
     header.identification = U16::new(identification);
@@ -66,7 +65,7 @@ pub(crate) fn plain<B: Buffer>(
         + u32::from(total_length)
         + u32::from(identification);
     if backend.source_entropy != 0 {
-        let entropy = flow_hash as u32 & backend.source_entropy;
+        let entropy = *flow_hash as u32 & backend.source_entropy;
         header.source = (u32::from_be_bytes(header.source) | entropy).to_be_bytes();
         sum += (entropy >> 16) + (entropy & 0xffff);
     }

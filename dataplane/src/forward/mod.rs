@@ -9,6 +9,7 @@ pub mod mss;
 mod outer;
 mod untagged;
 
+use std::hint::select_unpredictable;
 use std::net::IpAddr;
 
 pub(crate) use ipip::{is_plain, plain};
@@ -20,7 +21,7 @@ use crate::tables::{Backend, Encapsulation, MAX_HEADER};
 use crate::verdict::DropReason;
 
 /// What a worker has to vary outer headers with.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct OuterHeaders {
     next_identification: u16,
     first_identification: u16,
@@ -54,11 +55,12 @@ impl OuterHeaders {
     #[inline(always)]
     fn identification(&mut self) -> u16 {
         let identification = self.next_identification;
-        self.next_identification = if identification >= self.last_identification {
-            self.first_identification
-        } else {
-            identification + 1
-        };
+        // A jump, seldom taken, would cost the loop around this more than the choice does.
+        self.next_identification = select_unpredictable(
+            identification >= self.last_identification,
+            self.first_identification,
+            identification.wrapping_add(1),
+        );
         identification
     }
 }
@@ -129,7 +131,7 @@ fn rewrite_any_length<B: Buffer>(
     second: impl FnOnce() -> Option<IpAddr>,
 ) -> Result<(), DropReason> {
     if ipip::is_plain(parsed, backend) {
-        return ipip::plain(packet, parsed, backend, flow_hash, outer);
+        return ipip::plain(packet, parsed.ip_length, backend, &flow_hash, outer);
     }
     rewrite_other(packet, parsed, backend, flow_hash, outer, second)
 }

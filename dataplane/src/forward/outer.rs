@@ -156,9 +156,9 @@ fn put_header<'a, B: Buffer>(
     Ok(front.get_mut(usize::from(backend.link_length)..).unwrap_or_default())
 }
 
-/// Adds the carries back in (RFC 1071): at most 20 bits come in, so twice is enough.
+/// Adds the carries back in (RFC 1071). The upper half of the sum of a number and its exchanged
+/// halves is the sum of both, with the carry out of the lower half.
 #[inline(always)]
 pub(super) const fn fold(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }

@@ -9,7 +9,7 @@
 
 use std::net::Ipv4Addr;
 
-use conntrack::{FlowKey, Segment};
+use conntrack::{FlowKey, Packet, Segment, V4Words};
 use zerocopy::byteorder::little_endian as little;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -76,12 +76,65 @@ impl Station {
     }
 }
 
+/// A common packet: what is not the same for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Common {
+    /// Its flow.
+    pub(crate) flow: V4Words,
+    /// As [`Parsed::ip_length`].
+    pub(crate) ip_length: u16,
+    /// As [`Parsed::segment`].
+    pub(crate) segment: Segment,
+}
+
+impl Common {
+    /// Stands for a packet that is not common: of no flow over IPv4.
+    pub(crate) const NONE: Self =
+        Self { flow: V4Words { client: 0, service: 0 }, ip_length: 0, segment: Segment::Datagram };
+
+    /// Whether it stands for a packet at all.
+    #[inline(always)]
+    pub(crate) fn is_some(&self) -> bool {
+        self.flow.service != 0
+    }
+
+    /// What it is to its flow.
+    #[inline(always)]
+    pub(crate) fn packet(&self) -> Packet {
+        Packet { segment: self.segment, length: self.ip_length }
+    }
+
+    /// The same at length.
+    #[inline]
+    pub(crate) fn parsed(&self) -> Parsed {
+        Parsed {
+            kind: Kind::Flow,
+            segment: self.segment,
+            link_length: EthernetHeader::LENGTH as u8,
+            header_length: Ipv4Header::LENGTH as u16,
+            ip_length: self.ip_length,
+            key: FlowKey::from_v4_words(self.flow),
+        }
+    }
+}
+
 /// Parses the common packet; `None` for everything else, whatever it is.
+pub(crate) fn parse_common<B: Buffer>(buffer: &B, station: Station) -> Option<Common> {
+    let mut found = None;
+    if_common(buffer, station, |common| found = Some(common));
+    found
+}
+
+/// Gives the common packet to `then`; `false` for everything else. Not an `Option`, which would be
+/// put together and taken apart again.
 #[inline(always)]
-pub(crate) fn parse_common<B: Buffer>(buffer: &B, station: Station) -> Option<Parsed> {
-    let data = buffer.data();
-    let frame: &[u8; COMMON] = data.first_chunk()?;
-    let front = Front::ref_from_bytes(frame).ok()?;
+pub(crate) fn if_common<B: Buffer>(
+    buffer: &B,
+    station: Station,
+    then: impl FnOnce(Common),
+) -> bool {
+    let Some(front) = buffer.data().first_chunk::<COMMON>() else { return false };
+    let Ok(front) = Front::ref_from_bytes(front) else { return false };
     let (source, destination) = (front.source(), front.destination());
     let ip_length = front.ip_length();
     let tcp_length = usize::from(front.data_offset >> 2) & 0x3c;
@@ -92,22 +145,17 @@ pub(crate) fn parse_common<B: Buffer>(buffer: &B, station: Station) -> Option<Pa
         & front.header_sums_to_zero()
         & (tcp_length >= TcpHeader::LENGTH)
         & (usize::from(ip_length) >= Ipv4Header::LENGTH + tcp_length)
-        & (usize::from(ip_length) <= data.len() - EthernetHeader::LENGTH)
+        & (usize::from(ip_length) <= buffer.data().len() - EthernetHeader::LENGTH)
         & !(MARTIAN[usize::from(source as u8)] | MARTIAN[usize::from(destination as u8)])
         & (source != destination)
         & !buffer.is_segmented()
         & (buffer.checksum_hint() != ChecksumHint::Bad);
     if !common {
-        return None;
+        return false;
     }
-    Some(Parsed {
-        kind: Kind::Flow,
-        segment: SEGMENT[usize::from(front.flags)],
-        link_length: EthernetHeader::LENGTH as u8,
-        header_length: Ipv4Header::LENGTH as u16,
-        ip_length,
-        key: FlowKey::v4_as_sent(front.addresses.to_bytes(), front.ports, IpProtocol::TCP.0),
-    })
+    let flow = V4Words::as_sent(front.addresses.to_bytes(), front.ports, IpProtocol::TCP.0);
+    then(Common { flow, ip_length, segment: SEGMENT[usize::from(front.flags)] });
+    true
 }
 
 /// The front of a frame, in the pieces that it is looked at in. Little endian are those that are

@@ -197,14 +197,20 @@ impl Ipv4Header {
         if self.time_to_live <= 1 {
             return false;
         }
-        self.time_to_live -= 1;
+        self.take_hop();
+        true
+    }
+
+    /// Takes one hop from a packet that has more than one left.
+    #[inline(always)]
+    pub fn take_hop(&mut self) {
+        self.time_to_live = self.time_to_live.wrapping_sub(1);
         // RFC 1624, equation 3, for a word that falls by 0x0100: the checksum rises by it, with
         // the carry brought around, and is never 0xffff. With its bytes exchanged it rises by 1
         // (RFC 1071 section 2, byte order independence).
         let sum = u32::from(u16::from_le_bytes(self.header_checksum.to_bytes())) + 1;
         let sum = (sum + u32::from(sum >= 0xffff)) as u16;
         self.header_checksum = U16::from_bytes(sum.to_le_bytes());
-        true
     }
 }
 

@@ -10,15 +10,43 @@ use crate::classify::Class;
 use crate::forward;
 use crate::hold::{HOLD_MS, Held};
 use crate::link::NeighbourSeen;
-use crate::parse::Parsed;
-use crate::port::{Burst, Port};
+use crate::parse::{Common, Parsed};
+use crate::port::{BURST, Burst, Port};
 use crate::second_chance::second_address;
 use crate::select::Selection;
 use crate::tables::{BackendState, NO_ROUTE, PortTable, Tables};
 use crate::tags;
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 
-/// One packet on its way through the stages.
+/// One packet on its way through the stages: all that most packets need to have kept of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    /// What a common packet says; [`Common::NONE`] of any other, whose [`Work`] is written.
+    pub(super) common: Common,
+    pub(super) flow_hash: u64,
+    pub(super) probe: Probe,
+    /// Which packet of the burst it was.
+    pub(super) place: u8,
+}
+
+impl Flight {
+    /// One that begins.
+    #[inline(always)]
+    pub(super) fn new(common: Common, flow_hash: u64, place: usize) -> Self {
+        Self { common, flow_hash, probe: Probe::NONE, place: place as u8 }
+    }
+}
+
+/// The works of a burst, by the place of the packet in it. Written for packets that need more than
+/// their [`Flight`], and then read; what is left there from bursts before means nothing.
+pub(super) type Works = [Work; BURST];
+
+/// Room for the works of a burst.
+pub(super) fn works() -> Box<Works> {
+    Box::new([Work::new(Parsed::dropped(DropReason::NoVip), 0, 0); BURST])
+}
+
+/// One packet that takes longer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work {
     pub(super) parsed: Parsed,
@@ -33,6 +61,13 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// One of which nothing is known but what was parsed.
+    #[inline]
+    pub(super) fn new(parsed: Parsed, flow_hash: u64, place: u8) -> Self {
+        let (class, selection) = (Class::Arp, Selection::Drop(DropReason::NoVip));
+        Self { parsed, class, flow_hash, probe: Probe::NONE, table_hash: 0, selection, place }
+    }
+
     /// A packet of a VIP's flow whose backend is known.
     pub(super) fn of(parsed: Parsed, vip: u32, flow_hash: u64, backend: u32) -> Self {
         let (class, selection) = (Class::Vip(vip), Selection::Backend(backend));
@@ -55,23 +90,25 @@ impl<P: Port, M: Meter> Core<P, M> {
             burst.clear();
             return;
         };
-        self.work.clear();
+        self.flights.clear();
         self.outcomes.clear();
         if self.recording {
             let unknown = Outcome::early(Verdict::Drop(DropReason::NoVip));
             self.outcomes.extend(std::iter::repeat_n(unknown, burst.len()));
         }
-        let bytes = parse_burst(burst, port, &self.hasher, &self.conntrack, &mut self.work);
+        let (flights, works) = (&mut self.flights, &mut *self.works);
+        let bytes = parse_burst(burst, port, &self.hasher, &self.conntrack, flights, works);
         self.meter.passed(Stage::Parse);
         self.counters.received_packets.add(burst.len() as u64);
         self.counters.received_bytes.add(bytes);
-        probe_burst(&mut self.work, &self.conntrack, tables, &self.counters, now_ms);
+        let (flights, works) = (&mut self.flights, &mut *self.works);
+        probe_burst(flights, works, &self.conntrack, tables, &self.counters, now_ms);
         self.meter.passed(Stage::Probe);
         let ready = self.send_ready(burst, tables, now_ms);
         self.meter.passed(Stage::Forward);
         // What is left: to be answered, held, given to others, or dropped.
         for (place, packet) in burst.drain(..).enumerate() {
-            let Some(&work) = self.work.get(place) else { return };
+            let Some(&work) = self.works.get(place) else { return };
             let outcome = match work.class {
                 Class::Vip(vip) => match work.selection {
                     Selection::Backend(backend) => {
@@ -351,7 +388,7 @@ impl<P: Port, M: Meter> Core<P, M> {
         }
     }
 
-    fn flush(&mut self, index: usize) {
+    pub(super) fn flush(&mut self, index: usize) {
         let (Some(port), Some(burst)) = (self.ports.get_mut(index), self.transmit.get_mut(index))
         else {
             return;

@@ -5,24 +5,28 @@
 //! not looked up: the entry names it, and whether that is still right is one comparison.
 
 use arrayvec::ArrayVec;
-use conntrack::Segment;
+use conntrack::{Packet, Pin, Probe, Segment, Steady, Table};
 
-use super::burst::Work;
-use super::stages::settle;
+use super::burst::{Flight, Work, Works};
+use super::stages::{at_length, settle};
 use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::classify::Class;
+use crate::counters::Traffic;
 use crate::forward::{self, OuterHeaders};
+use crate::lines::OnLines;
+use crate::parse::Kind;
 use crate::port::{BURST, Burst, Port};
 use crate::second_chance::second_address;
 use crate::select::{Chosen, Selection, Selector, Tally};
-use crate::tables::{Backend, Tables};
-use crate::verdict::{Outcome, Verdict};
+use crate::tables::{Backend, OTHERWISE, Tables};
+use crate::verdict::{DropReason, Outcome, Verdict};
 
 impl<P: Port, M: Meter> Core<P, M> {
-    /// Rewrites the packets of `burst` that can be sent as they are, and puts them into the
-    /// transmit bursts. All others stay in `burst`, in their order and unchanged where a rewrite
-    /// failed, with their work at the front of `self.work`. Returns how many were sent.
+    /// Chooses the backend of each packet of `burst`, and puts those that can be sent as they are,
+    /// with their headers, into the transmit bursts. All others stay in `burst`, in their order and
+    /// unchanged where a rewrite failed, with their work at the front of `self.works`. Returns how
+    /// many were sent.
     #[inline(always)]
     pub(super) fn send_ready(
         &mut self,
@@ -30,55 +34,33 @@ impl<P: Port, M: Meter> Core<P, M> {
         tables: &Tables,
         now_ms: u32,
     ) -> u64 {
+        self.make_room(burst.len());
         let recording = self.recording;
-        let Self { work, conntrack, transmit, counters, outer, .. } = &mut *self;
-        let counters = &**counters;
-        let traffic = counters.traffic();
-        let mut selector = Selector { tables, conntrack, counters, now_ms };
-        let mut tally = Tally::default();
-        // Where packets may name their backends themselves, each has to be asked.
-        let shortest_idle = if tables.steered { 0 } else { tables.shortest_idle_ms };
+        let Self { flights, works, conntrack, transmit, counters, outer, .. } = &mut *self;
+        let mut desk = Desk {
+            selector: Selector { tables, conntrack, counters, now_ms },
+            traffic: counters.traffic(),
+            transmit,
+            outer: *outer,
+            // Where packets may name their backends themselves, each has to be asked.
+            shortest_idle: if tables.steered { 0 } else { tables.shortest_idle_ms },
+            recording,
+            tally: Tally::default(),
+        };
         let mut rest = ArrayVec::<P::Buffer, BURST>::new();
         let mut places = ArrayVec::<u8, BURST>::new();
         let count = burst.len() as u64;
-        for (mut packet, work) in burst.drain(..).zip(work.iter_mut()) {
-            let Work { parsed, probe, .. } = work;
-            let is_of = |tables: &Tables, vip| tables.lookup.takes(vip, parsed.key.service());
-            let chosen = match selector.steady(parsed, *probe, shortest_idle, is_of) {
-                Some(chosen) => {
-                    tally.hits += 1;
-                    Some(chosen)
-                }
-                _ => settle(work, packet.data(), &mut selector, &mut tally),
-            };
-            if let Some(Chosen { vip, index, backend }) = chosen {
-                if backend.reachable
-                    && let Some(queue) = transmit.get_mut(usize::from(backend.port))
-                    && !queue.is_full()
-                    && !(tables.clamps && work.parsed.segment == Segment::Syn)
-                    && rewrite(&mut packet, work, (vip, index), backend, tables, outer)
-                {
-                    let _ = queue.try_push(packet);
-                    traffic.count(vip, index, work.parsed.ip_length);
-                    if recording {
-                        (work.class, work.selection) = (Class::Vip(vip), Selection::Backend(index));
-                    }
-                    continue;
-                }
-                (work.class, work.selection) = (Class::Vip(vip), Selection::Backend(index));
-            }
-            let _ = rest.try_push(packet);
-            let _ = places.try_push(work.place);
-        }
-        tally.add_to(counters);
+        desk.send(burst, flights, works, &mut rest, &mut places);
+        desk.tally.add_to(counters);
+        *outer = desk.outer;
         let sent = count - rest.len() as u64;
         if self.recording {
             self.record_sent(&places);
         }
         if !rest.is_empty() {
             for (to, from) in places.into_iter().enumerate() {
-                if let Some(&from) = self.work.get(usize::from(from))
-                    && let Some(to) = self.work.get_mut(to)
+                if let Some(&from) = self.works.get(usize::from(from))
+                    && let Some(to) = self.works.get_mut(to)
                 {
                     *to = from;
                 }
@@ -88,12 +70,22 @@ impl<P: Port, M: Meter> Core<P, M> {
         sent
     }
 
+    /// Sends what waits in transmit bursts that could not take `count` packets more.
+    #[inline]
+    fn make_room(&mut self, count: usize) {
+        for index in 0..self.transmit.len() {
+            if self.transmit.get(index).is_some_and(|queue| queue.remaining_capacity() < count) {
+                self.flush(index);
+            }
+        }
+    }
+
     /// Keeps the outcomes of all packets but those at `places`.
     #[cold]
     fn record_sent(&mut self, places: &[u8]) {
-        for (work, outcome) in self.work.iter().zip(&mut self.outcomes) {
+        for (place, (work, outcome)) in self.works.iter().zip(&mut self.outcomes).enumerate() {
             if let (Class::Vip(vip), Selection::Backend(backend)) = (work.class, work.selection)
-                && !places.contains(&work.place)
+                && !places.contains(&(place as u8))
             {
                 *outcome = Outcome { verdict: Verdict::Forward, vip, backend };
             }
@@ -107,6 +99,186 @@ impl<P: Port, M: Meter> Core<P, M> {
             *slot = outcome;
         }
     }
+}
+
+/// What a burst is sent with.
+struct Desk<'w, B> {
+    selector: Selector<'w>,
+    traffic: Traffic<'w>,
+    transmit: &'w mut [OnLines<Burst<B>>],
+    outer: OuterHeaders,
+    /// As [`Tables::shortest_idle_ms`], or less.
+    shortest_idle: u32,
+    recording: bool,
+    tally: Tally,
+}
+
+impl<B: Buffer> Desk<'_, B> {
+    /// Sends what can be sent of `burst`; what not, goes to `rest`, its number to `places`.
+    #[inline(never)]
+    fn send(
+        &mut self,
+        burst: &mut Burst<B>,
+        flights: &[Flight],
+        works: &mut Works,
+        rest: &mut Burst<B>,
+        places: &mut ArrayVec<u8, BURST>,
+    ) {
+        for (mut packet, flight) in burst.drain(..).zip(flights) {
+            let Flight { common, flow_hash, .. } = flight;
+            let Selector { tables, conntrack, now_ms, .. } = &mut self.selector;
+            // Nothing is changed before all is known to be right; whatever is not, is found out at
+            // greater length.
+            let found = express(flight, conntrack, tables, *now_ms, self.shortest_idle);
+            if let Some(Found { steady, taken, backend, plain }) = found
+                && let Pin { vip, backend: index, .. } = steady.pin()
+                && match plain {
+                    true => {
+                        let (outer, length) = (&mut self.outer, common.ip_length);
+                        forward::plain(&mut packet, length, backend, flow_hash, outer).is_ok()
+                    }
+                    false => {
+                        let whom = Chosen { vip, index, backend };
+                        wrap(&mut packet, flight, works, whom, tables, &mut self.outer)
+                    }
+                }
+            {
+                steady.count(taken, *now_ms);
+                self.tally.hits += 1;
+                self.traffic.count(vip, index, taken.length);
+                if self.recording {
+                    record_sent(works, flight, vip, index);
+                }
+                self.queue(packet, backend);
+                continue;
+            }
+            if let Some(packet) = self.send_other(packet, flight, works) {
+                let _ = rest.try_push(packet);
+                let _ = places.try_push(flight.place);
+            }
+        }
+    }
+
+    /// Puts a packet into the transmit burst of its backend's port, which has room for it.
+    #[inline(always)]
+    fn queue(&mut self, packet: B, backend: &Backend) {
+        if let Some(queue) = self.transmit.get_mut(usize::from(backend.port))
+            && queue.try_push(packet).is_ok()
+        {
+            return;
+        }
+        self.selector.counters.count_drop(DropReason::TransmitFull);
+    }
+
+    /// Any packet; gives it back if it cannot be sent as it is.
+    #[inline(never)]
+    fn send_other(&mut self, mut packet: B, flight: &Flight, works: &mut Works) -> Option<B> {
+        let work = match flight.probe {
+            // Was written to be prepared.
+            Probe::NONE => works.get_mut(usize::from(flight.place)),
+            _ => at_length(flight, works),
+        };
+        let Some(work) = work else { return Some(packet) };
+        let Selector { tables, conntrack, now_ms, .. } = &mut self.selector;
+        let tables = *tables;
+        let found = steady(work, conntrack, tables, *now_ms, self.shortest_idle);
+        let chosen = match found {
+            Some(Found { steady, taken, backend, .. }) => {
+                let Pin { vip, backend: index, .. } = steady.pin();
+                steady.count(taken, *now_ms);
+                self.tally.hits += 1;
+                Some(Chosen { vip, index, backend })
+            }
+            None => settle(work, packet.data(), &mut self.selector, &mut self.tally),
+        };
+        let Some(Chosen { vip, index, backend }) = chosen else { return Some(packet) };
+        (work.class, work.selection) = (Class::Vip(vip), Selection::Backend(index));
+        if backend.reachable
+            && !(tables.clamps && work.parsed.segment == Segment::Syn)
+            && rewrite(&mut packet, work, (vip, index), backend, tables, &mut self.outer)
+        {
+            self.traffic.count(vip, index, work.parsed.ip_length);
+            self.queue(packet, backend);
+            return None;
+        }
+        Some(packet)
+    }
+}
+
+/// Keeps who gets a packet, for [`Core::record_sent`].
+#[cold]
+#[inline(never)]
+fn record_sent(works: &mut Works, flight: &Flight, vip: u32, index: u32) {
+    if let Some(work) = works.get_mut(usize::from(flight.place)) {
+        (work.class, work.selection) = (Class::Vip(vip), Selection::Backend(index));
+    }
+}
+
+/// A packet of a flow that goes on, of the VIP it is pinned to, at a backend that is ready for it.
+struct Found<'s, 't> {
+    steady: Steady<'s>,
+    taken: Packet,
+    backend: &'t Backend,
+    /// All that it needs is [`forward::plain`].
+    plain: bool,
+}
+
+/// Finds a common packet's. `None` says nothing.
+#[inline(always)]
+fn express<'s, 't>(
+    flight: &Flight,
+    conntrack: &'s mut Table,
+    tables: &'t Tables,
+    now_ms: u32,
+    shortest_idle: u32,
+) -> Option<Found<'s, 't>> {
+    let Flight { common, probe, .. } = flight;
+    let taken = common.packet();
+    let steady = conntrack.steady_v4(*probe, common.flow, taken, now_ms, shortest_idle)?;
+    let Pin { backend, generation, vip } = steady.pin();
+    let backend = tables.backend(backend)?;
+    let ready = backend.ready_for(generation);
+    let fits = ready & !OTHERWISE == 0
+        && common.ip_length <= backend.inner_mtu
+        && tables.lookup.takes_v4(vip, common.flow.service);
+    fits.then_some(Found { steady, taken, backend, plain: ready == 0 })
+}
+
+/// Finds any other packet's. `None` says nothing.
+#[inline(always)]
+fn steady<'s, 't>(
+    work: &Work,
+    conntrack: &'s mut Table,
+    tables: &'t Tables,
+    now_ms: u32,
+    shortest_idle: u32,
+) -> Option<Found<'s, 't>> {
+    let Work { parsed, probe, .. } = work;
+    if parsed.kind != Kind::Flow {
+        return None;
+    }
+    let taken = Packet { segment: parsed.segment, length: parsed.ip_length };
+    let steady = conntrack.steady(*probe, &parsed.key, taken, now_ms, shortest_idle)?;
+    let Pin { backend, generation, vip } = steady.pin();
+    let backend = tables.backend(backend)?;
+    let fits = backend.ready_for(generation) & !OTHERWISE == 0
+        && tables.lookup.takes(vip, parsed.key.service());
+    fits.then_some(Found { steady, taken, backend, plain: false })
+}
+
+/// Puts the header that a backend's packets get in front of any packet; `false` when that cannot be
+/// done here.
+#[inline(never)]
+fn wrap<B: Buffer>(
+    packet: &mut B,
+    flight: &Flight,
+    works: &mut Works,
+    Chosen { vip, index, backend }: Chosen<'_>,
+    tables: &Tables,
+    outer: &mut OuterHeaders,
+) -> bool {
+    let Some(work) = at_length(flight, works) else { return false };
+    rewrite(packet, work, (vip, index), backend, tables, outer)
 }
 
 /// Rewrites a packet for its backend; `false` when it cannot be done here.
@@ -123,7 +295,7 @@ fn rewrite<B: Buffer>(
     match forward::is_plain(parsed, backend) {
         true => {
             parsed.ip_length <= backend.inner_mtu
-                && forward::plain(packet, parsed, backend, *flow_hash, outer).is_ok()
+                && forward::plain(packet, parsed.ip_length, backend, flow_hash, outer).is_ok()
         }
         // Both ask for the length themselves.
         false => match rewrite_untagged(packet, work, backend, outer) {

@@ -6,16 +6,15 @@
 use arrayvec::ArrayVec;
 use conntrack::{KeyHasher, Probe, Table};
 
-use super::burst::Work;
+use super::burst::{Flight, Work, Works};
 use super::missed::prepare_burst;
 use crate::buffer::Buffer;
 use crate::classify::{Class, classify};
 use crate::counters::WorkerCounters;
-use crate::parse::{Parsed, Station, parse_any, parse_common, parse_common_v6};
+use crate::parse::{Common, Parsed, Station, if_common, parse_any, parse_common_v6};
 use crate::port::BURST;
 use crate::select::{Chosen, Selection, Selector, Tally};
 use crate::tables::{PortTable, Tables};
-use crate::verdict::DropReason;
 
 /// Parses; starts loading the tags of each flow. Returns the bytes of all packets.
 #[inline(never)]
@@ -24,87 +23,92 @@ pub(super) fn parse_burst<B: Buffer>(
     port: &PortTable,
     hasher: &KeyHasher,
     conntrack: &Table,
-    work: &mut ArrayVec<Work, BURST>,
+    flights: &mut ArrayVec<Flight, BURST>,
+    works: &mut Works,
 ) -> u64 {
     let mut bytes = 0;
     let station = Station::of(port);
-    let mut at = 0;
-    while let Some(packet) = burst.get(at) {
-        // One call of `enter` for each form, so that the common one is written straight to its
-        // place: it is read in larger pieces than it is made of, and a copy in between would wait
-        // for the pieces to reach the cache.
-        match parse_common(packet, station) {
-            Some(parsed) => {
-                bytes += packet.data().len() as u64;
-                enter(work, hasher, conntrack, parsed);
-                at += 1;
-            }
-            None => {
-                let others = burst.get(at..).unwrap_or_default();
-                let taken = enter_others(work, hasher, conntrack, others, port);
-                bytes += taken.bytes;
-                at += taken.packets;
-            }
+    while let Some(packet) = burst.get(flights.len()) {
+        let common = if_common(packet, station, |common| {
+            bytes += packet.data().len() as u64;
+            let flow_hash = hasher.hash_v4(common.flow);
+            conntrack.prefetch_tags(flow_hash);
+            let _ = flights.try_push(Flight::new(common, flow_hash, flights.len()));
+        });
+        if !common {
+            bytes += enter_others(burst, port, hasher, conntrack, flights, works);
         }
     }
     bytes
 }
 
-/// What [`enter_others`] took.
-#[derive(Default)]
-struct Taken {
-    packets: usize,
-    bytes: u64,
-}
-
 /// Takes the packet at the front, which is not IPv4's common one: alone, or, where it is IPv6's,
 /// with those like it behind it. So IPv6 costs a burst of IPv4 nothing, and a burst of IPv6 is not
-/// asked for IPv4 packet by packet.
+/// asked for IPv4 packet by packet. Returns the bytes of what it took.
 #[cold]
 #[inline(never)]
 fn enter_others<B: Buffer>(
-    work: &mut ArrayVec<Work, BURST>,
-    hasher: &KeyHasher,
-    conntrack: &Table,
     burst: &[B],
     port: &PortTable,
-) -> Taken {
+    hasher: &KeyHasher,
+    conntrack: &Table,
+    flights: &mut ArrayVec<Flight, BURST>,
+    works: &mut Works,
+) -> u64 {
     let station = Station::of(port);
-    let mut taken = Taken::default();
-    for packet in burst {
+    let first = flights.len();
+    let mut bytes = 0;
+    while let Some(packet) = burst.get(flights.len()) {
+        // One call of `enter` for each form, so that the common one is written straight to its
+        // place: it is read in larger pieces than it is made of, and a copy in between would wait
+        // for the pieces to reach the cache.
         match parse_common_v6(packet, station) {
-            Some(parsed) => enter(work, hasher, conntrack, parsed),
-            None if taken.packets == 0 => enter_other(work, hasher, conntrack, packet, port),
+            Some(parsed) => enter(flights, works, hasher, conntrack, parsed),
+            None if flights.len() == first => {
+                enter_other(flights, works, hasher, conntrack, packet, port);
+            }
             None => break,
         }
-        taken.packets += 1;
-        taken.bytes += packet.data().len() as u64;
+        bytes += packet.data().len() as u64;
     }
-    taken
+    bytes
 }
 
 /// Finds each flow's slot; starts loading its entry, or, for a flow that has none, what its entry
 /// will be made of.
 #[inline(never)]
 pub(super) fn probe_burst(
-    work: &mut [Work],
+    flights: &mut [Flight],
+    works: &mut Works,
     conntrack: &Table,
     tables: &Tables,
     counters: &WorkerCounters,
     now_ms: u32,
 ) {
     let mut missed = ArrayVec::<u8, BURST>::new();
-    for work in work.iter_mut() {
-        work.probe = conntrack.probe(work.flow_hash);
-        if work.probe == Probe::NONE {
-            let _ = missed.try_push(work.place);
+    for flight in flights.iter_mut() {
+        flight.probe = conntrack.probe(flight.flow_hash);
+        if flight.probe == Probe::NONE {
+            let _ = missed.try_push(flight.place);
+            at_length(flight, works);
         } else {
-            conntrack.prefetch_entry(work.probe);
+            conntrack.prefetch_entry(flight.probe);
         }
     }
     if !missed.is_empty() {
-        prepare_burst(work, &missed, conntrack, tables, counters, now_ms);
+        prepare_burst(works, &missed, conntrack, tables, counters, now_ms);
     }
+}
+
+/// The work of a packet, written now if it was not before.
+#[inline]
+pub(super) fn at_length<'w>(flight: &Flight, works: &'w mut Works) -> Option<&'w mut Work> {
+    let work = works.get_mut(usize::from(flight.place))?;
+    if flight.common.is_some() {
+        *work = Work::new(flight.common.parsed(), flight.flow_hash, flight.place);
+    }
+    work.probe = flight.probe;
+    Some(work)
 }
 
 /// Chooses a packet's backend, where [`Selector::steady`] did not: `None` for a packet that gets
@@ -135,23 +139,31 @@ pub(super) fn settle<'a>(
 }
 
 #[inline(always)]
-fn enter(work: &mut ArrayVec<Work, BURST>, hasher: &KeyHasher, conntrack: &Table, parsed: Parsed) {
+fn enter(
+    flights: &mut ArrayVec<Flight, BURST>,
+    works: &mut Works,
+    hasher: &KeyHasher,
+    conntrack: &Table,
+    parsed: Parsed,
+) {
     let flow_hash = hasher.hash(&parsed.key);
     conntrack.prefetch_tags(flow_hash);
-    let (class, selection) = (Class::Arp, Selection::Drop(DropReason::NoVip));
-    let (probe, place) = (Probe::NONE, work.len() as u8);
-    let _ =
-        work.try_push(Work { parsed, class, flow_hash, probe, table_hash: 0, selection, place });
+    let place = flights.len();
+    if let Some(work) = works.get_mut(place) {
+        *work = Work::new(parsed, flow_hash, place as u8);
+    }
+    let _ = flights.try_push(Flight::new(Common::NONE, flow_hash, place));
 }
 
 #[cold]
 #[inline(never)]
 fn enter_other<B: Buffer>(
-    work: &mut ArrayVec<Work, BURST>,
+    flights: &mut ArrayVec<Flight, BURST>,
+    works: &mut Works,
     hasher: &KeyHasher,
     conntrack: &Table,
     packet: &B,
     port: &PortTable,
 ) {
-    enter(work, hasher, conntrack, parse_any(packet, port));
+    enter(flights, works, hasher, conntrack, parse_any(packet, port));
 }

@@ -245,6 +245,7 @@ impl World {
         record.inner_mtu = MTU - (link.len() + hop - usize::from(link_length)) as u16;
         record.header_length = link.len() as u8;
         record.header[..link.len()].copy_from_slice(&link);
+        record.seal();
         record
     }
 }
