@@ -124,7 +124,9 @@ impl<B: Buffer> Desk<'_, B> {
         rest: &mut Burst<B>,
         places: &mut ArrayVec<u8, BURST>,
     ) {
-        for (mut packet, flight) in burst.drain(..).zip(flights) {
+        let mut packets = burst.drain(..);
+        let mut flights = flights.iter();
+        while let (Some(mut packet), Some(flight)) = (packets.next(), flights.next()) {
             let Flight { common, flow_hash, .. } = flight;
             let Selector { tables, conntrack, now_ms, .. } = &mut self.selector;
             // Nothing is changed before all is known to be right; whatever is not, is found out at
@@ -137,10 +139,7 @@ impl<B: Buffer> Desk<'_, B> {
                         let (outer, length) = (&mut self.outer, common.ip_length);
                         forward::plain(&mut packet, length, backend, flow_hash, outer).is_ok()
                     }
-                    false => {
-                        let whom = Chosen { vip, index, backend };
-                        wrap(&mut packet, flight, works, whom, tables, &mut self.outer)
-                    }
+                    false => wrap(&mut packet, flight, backend, &mut self.outer),
                 }
             {
                 steady.count(taken, *now_ms);
@@ -152,9 +151,34 @@ impl<B: Buffer> Desk<'_, B> {
                 self.queue(packet, backend);
                 continue;
             }
+            self.send_others((packet, flight), &mut packets, &mut flights, works, rest, places);
+        }
+    }
+
+    /// Sends a packet, and with it those behind it that are not common: a burst of IPv6 is taken
+    /// here in one go.
+    #[inline(never)]
+    fn send_others(
+        &mut self,
+        first: (B, &Flight),
+        packets: &mut arrayvec::Drain<'_, B, BURST>,
+        flights: &mut std::slice::Iter<'_, Flight>,
+        works: &mut Works,
+        rest: &mut Burst<B>,
+        places: &mut ArrayVec<u8, BURST>,
+    ) {
+        let (mut packet, mut flight) = first;
+        loop {
             if let Some(packet) = self.send_other(packet, flight, works) {
                 let _ = rest.try_push(packet);
                 let _ = places.try_push(flight.place);
+            }
+            if flights.as_slice().first().is_none_or(|next| next.common.is_some()) {
+                return;
+            }
+            match (packets.next(), flights.next()) {
+                (Some(next), Some(its)) => (packet, flight) = (next, its),
+                _ => return,
             }
         }
     }
@@ -171,7 +195,7 @@ impl<B: Buffer> Desk<'_, B> {
     }
 
     /// Any packet; gives it back if it cannot be sent as it is.
-    #[inline(never)]
+    #[inline(always)]
     fn send_other(&mut self, mut packet: B, flight: &Flight, works: &mut Works) -> Option<B> {
         let work = match flight.probe {
             // Was written to be prepared.
@@ -266,19 +290,19 @@ fn steady<'s, 't>(
     fits.then_some(Found { steady, taken, backend, plain: false })
 }
 
-/// Puts the header that a backend's packets get in front of any packet; `false` when that cannot be
-/// done here.
+/// Puts the header that a backend's packets get in front of a common packet that fits; `false` when
+/// that cannot be done here.
 #[inline(never)]
 fn wrap<B: Buffer>(
     packet: &mut B,
     flight: &Flight,
-    works: &mut Works,
-    Chosen { vip, index, backend }: Chosen<'_>,
-    tables: &Tables,
+    backend: &Backend,
     outer: &mut OuterHeaders,
 ) -> bool {
-    let Some(work) = at_length(flight, works) else { return false };
-    rewrite(packet, work, (vip, index), backend, tables, outer)
+    // Never put together: what is asked of it is known here.
+    let parsed = flight.common.parsed();
+    forward::untagged(packet, &parsed, backend, flight.flow_hash, outer)
+        .is_some_and(|result| result.is_ok())
 }
 
 /// Rewrites a packet for its backend; `false` when it cannot be done here.
