@@ -10,8 +10,9 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 PACKAGES=(
-    # to build: libdpdk and what bindgen needs to read its headers, protoc
+    # to build: libdpdk and what bindgen needs to read its headers, protoc with its own messages
     build-essential pkg-config libdpdk-dev clang libclang-dev protobuf-compiler
+    libprotobuf-dev
     # to run: DPDK's drivers; testpmd, which the lab's own test uses
     dpdk dpdk-dev
     # the lab: namespaces and links, clients and servers
