@@ -78,7 +78,10 @@ fn ask_together<const N: usize>(
     key_of: fn(&Work) -> Option<[u8; N]>,
     hash: fn(&FlowHasher, &[[u8; N]], &mut [u64]),
 ) {
-    let Some(pool) = tables.pool(index) else { return };
+    let Some(pool) = tables.pool(index) else {
+        missed.iter().for_each(|&place| ask_alone(work, place, tables));
+        return;
+    };
     let mut keys = ArrayVec::<[u8; N], BURST>::new();
     let mut places = ArrayVec::<u8, BURST>::new();
     for &place in missed {
