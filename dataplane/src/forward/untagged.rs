@@ -131,12 +131,31 @@ fn put_front<'a, const FRONT: usize, B: Buffer>(
     // Ethernet pads short packets; the padding is not the client's.
     let end = EthernetHeader::LENGTH + usize::from(parsed.ip_length);
     if !packet.reframe(EthernetHeader::LENGTH, end, FRONT) {
+        give_hop_back(packet, parsed);
         return Err(DropReason::NoHeadroom);
     }
     let front: &mut [u8; FRONT] =
         packet.data_mut().first_chunk_mut().ok_or(DropReason::NoHeadroom)?;
     *front = *backend.header.first_chunk().ok_or(DropReason::NoHeadroom)?;
     front.get_mut(EthernetHeader::LENGTH..).ok_or(DropReason::NoHeadroom)
+}
+
+/// Undoes [`take_hop`]: a packet that cannot be written here may be tried again elsewhere.
+#[cold]
+fn give_hop_back<B: Buffer>(packet: &mut B, parsed: &Parsed) {
+    let inner = packet.data_mut().get_mut(EthernetHeader::LENGTH..).unwrap_or_default();
+    match parsed.key.family() {
+        Family::V4 => {
+            if let Some((header, _)) = Ipv4Header::parse_mut(inner) {
+                header.give_hop_back();
+            }
+        }
+        Family::V6 => {
+            if let Some((header, _)) = Ipv6Header::parse_mut(inner) {
+                header.hop_limit = header.hop_limit.wrapping_add(1);
+            }
+        }
+    }
 }
 
 /// What a mode that has anything between the outer header, which ends at `IP`, and the packet inside
@@ -163,7 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::buffer::Frame;
+    use crate::buffer::{FRAME_HEADROOM, Frame};
     use crate::forward::rewrite_other;
     use crate::parse::Kind;
     use crate::tables::BackendState;
@@ -258,6 +277,24 @@ mod tests {
 
     fn hops() -> impl Strategy<Value = u8> {
         prop_oneof![1 => 0u8..3, 3 => any::<u8>()]
+    }
+
+    #[test]
+    fn a_packet_without_room_in_front_stays_as_it_came() {
+        for (tunnel, v6) in TUNNELS.into_iter().flat_map(|tunnel| [(tunnel, false), (tunnel, true)])
+        {
+            let record = backend(tunnel, 0, [7; 32], false);
+            let (bytes, parsed) = packet(v6, 9, 3, 20, 0);
+            let mut frame = Frame::new(&bytes);
+            // Grown to the front as far as it goes, and cut to its length again.
+            assert!(frame.replace_front(0, FRAME_HEADROOM));
+            frame.data_mut()[..bytes.len()].copy_from_slice(&bytes);
+            frame.truncate(bytes.len());
+            let mut outer = OuterHeaders::new(0, 1);
+            let result = rewrite(&mut frame, &parsed, &record, 1, &mut outer);
+            assert_eq!(result, Some(Err(DropReason::NoHeadroom)), "{tunnel:?}");
+            assert_eq!(frame.data(), bytes, "{tunnel:?}");
+        }
     }
 
     proptest! {

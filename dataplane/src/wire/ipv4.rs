@@ -201,6 +201,16 @@ impl Ipv4Header {
         true
     }
 
+    /// Undoes [`Ipv4Header::take_hop`]: the word rises by 0x0100, the checksum falls by it.
+    #[cold]
+    pub fn give_hop_back(&mut self) {
+        self.time_to_live = self.time_to_live.wrapping_add(1);
+        let sum = u32::from(u16::from_le_bytes(self.header_checksum.to_bytes()));
+        // 0 is what 0xffff would be; one below it is 0xfffe.
+        let sum = if sum == 0 { 0xfffe } else { sum - 1 } as u16;
+        self.header_checksum = U16::from_bytes(sum.to_le_bytes());
+    }
+
     /// Takes one hop from a packet that has more than one left.
     #[inline(always)]
     pub fn take_hop(&mut self) {
@@ -293,6 +303,10 @@ mod tests {
             let incremental = header.header_checksum;
             header.fill_checksum();
             assert_eq!(incremental, header.header_checksum);
+            header.give_hop_back();
+            let incremental = (header.time_to_live, header.header_checksum);
+            header.fill_checksum();
+            assert_eq!(incremental, (time_to_live, header.header_checksum));
         }
     }
 
