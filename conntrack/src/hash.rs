@@ -11,10 +11,11 @@
 //! even pass the table. So he has to choose his keys before the seed is drawn, for all he knows, and
 //! what counts is how many seeds a set of keys is bad for:
 //!
-//! - Two keys meet in the first product when one factor is 0: all ports of a source whose masked
-//!   word is 0. Over IPv4 that word is the source and a VIP's address, so the seed's is in reach in
-//!   one process of 2^32 for each VIP, and then it is one source of 2^32. Over IPv6 it is one word
-//!   of 2^64.
+//! - Two keys meet in the first product when one factor is 0, and all but surely when it is all ones.
+//!   Over IPv4 one word is the client's address and port, the other what it dialled: a seed that is
+//!   the second's, or its inverse, makes all clients of that service meet, in two processes of 2^64
+//!   for each service; one that is the first's, one client at all services. Over IPv6 it is two words
+//!   of 2^64 as well. A last multiplier of all ones, one of 2^63, would do it to nearly all keys.
 //! - They meet when one key's masked words are the other's, swapped: a word of the seed guessed, one
 //!   of 2^64 for each pair.
 //! - Otherwise two products of masked words would have to fold to the same 64 bits. That is not

@@ -342,7 +342,7 @@ impl Table {
     }
 
     /// The probe's slot, if it holds this very flow. A slot that was vacated since keeps its
-    /// old bytes, so the tag is asked first.
+    /// old key, so the tag is asked first.
     #[inline(always)]
     fn verified(&self, probe: Probe, key: &FlowKey) -> Option<usize> {
         let slot = probe.slot as usize;

@@ -104,9 +104,9 @@ impl<'a> Selector<'a> {
         tally: &mut Tally,
     ) -> Selection {
         let shortest_idle = self.tables.shortest_idle_ms;
-        if let Some(steady) = self.steady(parsed, probe, shortest_idle, |_, vip| vip == vip_index) {
+        if let Some(backend) = self.steady(parsed, vip_index, probe, shortest_idle) {
             tally.hits += 1;
-            return Selection::Backend(steady.index);
+            return Selection::Backend(backend);
         }
         self.select_any(parsed, vip_index, flow_hash, probe, asked(), tally)
     }
@@ -114,13 +114,13 @@ impl<'a> Selector<'a> {
     /// What nearly all packets are: of a flow that goes on, at a backend that is there, of the VIP
     /// that it is pinned to. The packet is taken. `None` says nothing.
     #[inline(always)]
-    pub(crate) fn steady(
+    fn steady(
         &mut self,
         parsed: &Parsed,
+        vip_index: u32,
         probe: Probe,
         shortest_idle: u32,
-        is_of: impl FnOnce(&Tables, u32) -> bool,
-    ) -> Option<Chosen<'a>> {
+    ) -> Option<u32> {
         if parsed.kind != Kind::Flow {
             return None;
         }
@@ -131,12 +131,12 @@ impl<'a> Selector<'a> {
         let backend = self.tables.backend(index)?;
         let goes_on = backend.generation == generation
             && matches!(backend.state, BackendState::Active | BackendState::Draining)
-            && is_of(self.tables, vip);
+            && vip == vip_index;
         if !goes_on {
             return None;
         }
         steady.count(packet, self.now_ms);
-        Some(Chosen { vip, index, backend })
+        Some(index)
     }
 
     /// As [`Selector::select`], for any packet.

@@ -111,7 +111,7 @@ pub(super) fn at_length<'w>(flight: &Flight, works: &'w mut Works) -> Option<&'w
     Some(work)
 }
 
-/// Chooses a packet's backend, where [`Selector::steady`] did not: `None` for a packet that gets
+/// Chooses the backend of a packet whose flow does not simply go on: `None` for a packet that gets
 /// none, as its class and selection say.
 #[inline(never)]
 pub(super) fn settle<'a>(
