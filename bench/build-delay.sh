@@ -14,24 +14,14 @@
 # says how to read it.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-
-die() {
-    printf 'build-delay: %s\n' "$*" >&2
-    exit 1
-}
-# shellcheck source=bench/hugepages.sh
-source "$root/bench/hugepages.sh"
-
-usage() {
-    sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-}
+# shellcheck source=bench/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 arguments=()
 while (($# > 0)); do
     case $1 in
     --json | --seconds)
-        (($# > 1)) || { usage >&2 && exit 2; }
+        (($# > 1)) || bad_usage
         arguments+=("$1" "$2")
         shift 2
         ;;
@@ -44,21 +34,16 @@ while (($# > 0)); do
         exit 0
         ;;
     *)
-        usage >&2
-        exit 2
+        bad_usage
         ;;
     esac
 done
 
-((EUID == 0)) || die "needs root (DPDK, hugepages)"
-(($(nproc) >= 2)) || die "needs two cores"
-command -v cargo >/dev/null || die "cargo is missing: see README.md"
-
-target=${CARGO_TARGET_DIR:-$root/target}
-printf 'building ...\n' >&2
-cargo build --manifest-path "$root/Cargo.toml" --release --quiet -p bench --bin weir-bench
+needs_root
+needs_cores 2
+build_bench
 
 trap give_back EXIT
 trap 'exit 130' INT TERM
-get_hugepages "$("$target/release/weir-bench" memory --case swap)"
-"$target/release/weir-bench" build-delay --work "$target/side-by-side" "${arguments[@]}"
+get_hugepages "$("$bench" memory --case swap)"
+"$bench" build-delay --work "$target/side-by-side" "${arguments[@]}"

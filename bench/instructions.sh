@@ -11,21 +11,14 @@
 # same program count the same. What it means: docs/benchmarks.md.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-die() {
-    printf 'instructions: %s\n' "$*" >&2
-    exit 1
-}
-
-usage() {
-    sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-}
+# shellcheck source=bench/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 arguments=()
 while (($# > 0)); do
     case $1 in
     --case | --json)
-        (($# > 1)) || { usage >&2 && exit 2; }
+        (($# > 1)) || bad_usage
         arguments+=("$1" "$2")
         shift 2
         ;;
@@ -34,17 +27,12 @@ while (($# > 0)); do
         exit 0
         ;;
     *)
-        usage >&2
-        exit 2
+        bad_usage
         ;;
     esac
 done
 
-((EUID == 0)) || die "needs root (DPDK)"
-command -v valgrind >/dev/null || die "valgrind is missing: apt-get install valgrind"
-command -v cargo >/dev/null || die "cargo is missing: see README.md"
-
-target=${CARGO_TARGET_DIR:-$root/target}
-printf 'building ...\n' >&2
-cargo build --manifest-path "$root/Cargo.toml" --release --quiet -p bench --bin weir-bench
-"$target/release/weir-bench" instructions --work "$target/instructions" "${arguments[@]}"
+needs_root
+needs_command valgrind valgrind
+build_bench
+"$bench" instructions --work "$target/instructions" "${arguments[@]}"

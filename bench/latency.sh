@@ -17,25 +17,15 @@
 # adds is above 50 us, in five rounds or more. What the columns mean: docs/benchmarks.md.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-
-die() {
-    printf 'latency: %s\n' "$*" >&2
-    exit 1
-}
-# shellcheck source=bench/hugepages.sh
-source "$root/bench/hugepages.sh"
-
-usage() {
-    sed -n '2,/^set /{ /^set /!s/^# \{0,1\}//p }' "${BASH_SOURCE[0]}"
-}
+# shellcheck source=bench/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 arguments=()
 memory=()
 while (($# > 0)); do
     case $1 in
     --json | --rounds | --seconds | --flows)
-        (($# > 1)) || { usage >&2 && exit 2; }
+        (($# > 1)) || bad_usage
         arguments+=("$1" "$2")
         [[ $1 != --flows ]] || memory+=("$1" "$2")
         shift 2
@@ -53,21 +43,16 @@ while (($# > 0)); do
         exit 0
         ;;
     *)
-        usage >&2
-        exit 2
+        bad_usage
         ;;
     esac
 done
 
-((EUID == 0)) || die "needs root (DPDK, hugepages)"
-(($(nproc) >= 2)) || die "needs two cores"
-command -v cargo >/dev/null || die "cargo is missing: see README.md"
-
-target=${CARGO_TARGET_DIR:-$root/target}
-printf 'building ...\n' >&2
-cargo build --manifest-path "$root/Cargo.toml" --release --quiet -p bench --bin weir-bench
+needs_root
+needs_cores 2
+build_bench
 
 trap give_back EXIT
 trap 'exit 130' INT TERM
-get_hugepages "$("$target/release/weir-bench" latency --memory "${memory[@]}")"
-"$target/release/weir-bench" latency "${arguments[@]}"
+get_hugepages "$("$bench" latency --memory "${memory[@]}")"
+"$bench" latency "${arguments[@]}"

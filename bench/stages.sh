@@ -13,31 +13,21 @@
 # hit_4k alone), which it reserves and returns. What the stages are: docs/benchmarks.md.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-die() {
-    printf 'stages: %s\n' "$*" >&2
-    exit 1
-}
-
-# shellcheck source=bench/hugepages.sh
-source "$root/bench/hugepages.sh"
-
-usage() {
-    sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-}
+# shellcheck source=bench/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 arguments=()
 cases=()
 while (($# > 0)); do
     case $1 in
     --case)
-        (($# > 1)) || { usage >&2 && exit 2; }
+        (($# > 1)) || bad_usage
         cases+=("$2")
         arguments+=("$1" "$2")
         shift 2
         ;;
     --json | --rounds | --seconds)
-        (($# > 1)) || { usage >&2 && exit 2; }
+        (($# > 1)) || bad_usage
         arguments+=("$1" "$2")
         shift 2
         ;;
@@ -50,25 +40,20 @@ while (($# > 0)); do
         exit 0
         ;;
     *)
-        usage >&2
-        exit 2
+        bad_usage
         ;;
     esac
 done
 
-((EUID == 0)) || die "needs root (DPDK, hugepages)"
-(($(nproc) >= 2)) || die "needs two cores"
-command -v cargo >/dev/null || die "cargo is missing: see README.md"
-
-target=${CARGO_TARGET_DIR:-$root/target}
-printf 'building ...\n' >&2
-cargo build --manifest-path "$root/Cargo.toml" --release --quiet -p bench --bin weir-bench
+needs_root
+needs_cores 2
+build_bench
 
 # The most that any of the cases needs.
 needed=0
 ((${#cases[@]})) || cases=(hit_4k hit_1m new v6_hit_1m gue_hit_1m)
 for name in "${cases[@]}"; do
-    mib=$("$target/release/weir-bench" memory --case "$name")
+    mib=$("$bench" memory --case "$name")
     ((mib > 0)) || die "no case \"$name\""
     ((mib <= needed)) || needed=$mib
 done
@@ -76,4 +61,4 @@ done
 trap give_back EXIT
 trap 'exit 130' INT TERM
 get_hugepages "$needed"
-"$target/release/weir-bench" stages --work "$target/side-by-side" "${arguments[@]}"
+"$bench" stages --work "$target/side-by-side" "${arguments[@]}"

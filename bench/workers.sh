@@ -14,30 +14,20 @@
 # hugepages a worker, which it reserves and returns. What the columns mean: docs/benchmarks.md.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-
-die() {
-    printf 'workers: %s\n' "$*" >&2
-    exit 1
-}
-# shellcheck source=bench/hugepages.sh
-source "$root/bench/hugepages.sh"
-
-usage() {
-    sed -n '2,/^set /{ /^set /!s/^# \{0,1\}//p }' "${BASH_SOURCE[0]}"
-}
+# shellcheck source=bench/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 workers=2
 arguments=()
 while (($# > 0)); do
     case $1 in
     --json | --rounds | --seconds)
-        (($# > 1)) || { usage >&2 && exit 2; }
+        (($# > 1)) || bad_usage
         arguments+=("$1" "$2")
         shift 2
         ;;
     --workers)
-        [[ ${2-} =~ ^[1-9][0-9]*$ ]] || { usage >&2 && exit 2; }
+        [[ ${2-} =~ ^[1-9][0-9]*$ ]] || bad_usage
         workers=$2
         shift 2
         ;;
@@ -50,23 +40,18 @@ while (($# > 0)); do
         exit 0
         ;;
     *)
-        usage >&2
-        exit 2
+        bad_usage
         ;;
     esac
 done
 
-((EUID == 0)) || die "needs root (DPDK, hugepages)"
-(($(nproc) >= workers)) || die "needs $workers cores"
-command -v dpdk-testpmd >/dev/null || die "dpdk-testpmd is missing: apt-get install dpdk-dev"
-command -v cargo >/dev/null || die "cargo is missing: see README.md"
-
-target=${CARGO_TARGET_DIR:-$root/target}
-printf 'building ...\n' >&2
-cargo build --manifest-path "$root/Cargo.toml" --release --quiet -p bench --bin weir-bench
+needs_root
+needs_cores "$workers"
+needs_command dpdk-testpmd dpdk-dev
+build_bench
 
 trap give_back EXIT
 trap 'exit 130' INT TERM
-get_hugepages "$("$target/release/weir-bench" memory --workers "$workers")"
-"$target/release/weir-bench" workers --workers "$workers" --work "$target/side-by-side" \
+get_hugepages "$("$bench" memory --workers "$workers")"
+"$bench" workers --workers "$workers" --work "$target/side-by-side" \
     "${arguments[@]}"
