@@ -5,6 +5,8 @@
 //! that stay theirs across versions, so that conntrack entries and counters keep their meaning;
 //! an index whose backend is gone comes back with another generation.
 
+mod backend;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,12 +14,15 @@ use arrayvec::ArrayVec;
 use conntrack::Timeouts;
 use maglev::{FlowHasher, Selector};
 
+pub use backend::{Backend, MAX_HEADER, NEVER};
+pub(crate) use backend::{OTHERWISE, PLAIN};
+
 use crate::fragment::FragmentOptions;
 use crate::quic::Router;
 use crate::second_chance::PreviousOwners;
 use crate::vip::VipLookup;
 use crate::wire::ethernet::MacAddress;
-use crate::wire::{EtherType, EthernetHeader, Ipv4Header, Ipv6Header, LinkTags, VlanTag};
+use crate::wire::{EtherType, EthernetHeader, LinkTags, VlanTag};
 
 /// One version of everything.
 #[derive(Debug)]
@@ -226,134 +231,6 @@ impl Encapsulation {
 /// In place of a next hop: the backend is not on-link, and no gateway is configured.
 pub const NO_ROUTE: u32 = u32::MAX;
 
-/// Bytes of the header that most packets get: Ethernet without tags, and IPv4.
-pub(crate) const PLAIN: usize = EthernetHeader::LENGTH + Ipv4Header::LENGTH;
-
-/// Longest header put in front of a packet: Ethernet, two tags, an IPv6 header, a UDP header, a GUE
-/// header with private data, and two bytes of room. Hops come on top, packet by packet.
-pub const MAX_HEADER: usize = 84;
-
-/// A backend, with the header its packets get, ready to be copied.
-#[derive(Clone, Debug)]
-#[repr(C, align(64))]
-pub struct Backend {
-    /// Whether it may have flows.
-    pub state: BackendState,
-    /// What is put in front of its packets.
-    pub encapsulation: Encapsulation,
-    /// The MAC address of the next hop is known and in the header.
-    pub reachable: bool,
-    /// Index of the port it is reached through.
-    pub port: u8,
-    /// Tells backends apart that had this index one after the other.
-    pub generation: u16,
-    /// Longest IP packet that fits the link, the outer header not counted.
-    pub inner_mtu: u16,
-    /// Bits of the outer source address, of its last 32, that come from the flow (0: none).
-    pub source_entropy: u32,
-    /// Of an outer IPv4 header around IPv4: the sum of its 16-bit words but for those set per
-    /// packet (DSCP and ECN, total length, identification, the source's flow bits), not folded.
-    pub checksum_base: u32,
-    /// Its generation, where flows that are pinned to it go on and all that their packets need is its
-    /// header; [`NEVER`] elsewhere. [`OTHERWISE`] is added where that is not [`PLAIN`]. Follows from
-    /// all else: see [`Backend::seal`].
-    pub ready: u32,
-    /// Bytes of `header` in use.
-    pub header_length: u8,
-    /// Bytes of it before the outer IP header.
-    pub link_length: u8,
-    /// The link header, the outer IP header, and what stands between it and the inner packet; as
-    /// for an IPv4 packet inside, and zero what is set per packet.
-    pub header: [u8; MAX_HEADER],
-    /// Tells the next hops of one version of the tables apart; [`NO_ROUTE`]: there is none.
-    pub next_hop: u32,
-    /// GUE over IPv6 with a UDP checksum; without, it is zero (RFC 6935).
-    pub udp_checksum: bool,
-}
-
-/// [`Backend::ready`] of one that is not; no generation is that.
-pub const NEVER: u32 = u32::MAX;
-/// Added to [`Backend::ready`] where the header is another than IPv4's behind an untagged link's.
-pub(crate) const OTHERWISE: u32 = 1 << 16;
-
-const _: () = assert!(size_of::<Backend>() == 128);
-
-impl Backend {
-    /// The record for an index nobody has.
-    pub const fn gone(generation: u16) -> Self {
-        Self {
-            state: BackendState::Gone,
-            encapsulation: Encapsulation::Ipip4,
-            reachable: false,
-            port: 0,
-            generation,
-            inner_mtu: 0,
-            source_entropy: 0,
-            checksum_base: 0,
-            header_length: 0,
-            link_length: 0,
-            header: [0; MAX_HEADER],
-            next_hop: NO_ROUTE,
-            udp_checksum: false,
-            ready: NEVER,
-        }
-    }
-
-    /// To be called when all is known and nothing changes any more. Without, its packets take the
-    /// longer way.
-    pub fn seal(&mut self) {
-        self.ready = self.readiness();
-    }
-
-    fn readiness(&self) -> u32 {
-        let goes_on = matches!(self.state, BackendState::Active | BackendState::Draining);
-        if !goes_on || !self.reachable {
-            return NEVER;
-        }
-        let plain =
-            self.encapsulation == Encapsulation::Ipip4 && usize::from(self.header_length) == PLAIN;
-        u32::from(self.generation) | if plain { 0 } else { OTHERWISE }
-    }
-
-    /// 0: packets of flows pinned to it under this `generation` need nothing but its header, which
-    /// for untagged ones over IPv4 is a plain one; [`OTHERWISE`]: as much, with another header;
-    /// anything else says nothing.
-    #[inline(always)]
-    pub(crate) fn ready_for(&self, generation: u16) -> u32 {
-        debug_assert!(
-            self.ready == NEVER || self.ready == self.readiness(),
-            "sealed, then changed"
-        );
-        self.ready ^ u32::from(generation)
-    }
-
-    /// Where its packets are sent, as the outer header says; `None` without one, or without a way.
-    pub fn address(&self) -> Option<IpAddr> {
-        let outer = self.header().get(usize::from(self.link_length)..)?;
-        match self.encapsulation {
-            Encapsulation::Ipip4
-            | Encapsulation::Gre4
-            | Encapsulation::Gue4
-            | Encapsulation::GueWithHeader4 => {
-                Ipv4Header::parse(outer).map(|(header, _)| header.destination_address().into())
-            }
-            Encapsulation::Ipip6
-            | Encapsulation::Gre6
-            | Encapsulation::Gue6
-            | Encapsulation::GueWithHeader6 => {
-                Ipv6Header::parse(outer).map(|(header, _)| header.destination_address().into())
-            }
-            Encapsulation::L2dsr => None,
-        }
-    }
-
-    /// The header in use.
-    #[inline(always)]
-    pub fn header(&self) -> &[u8] {
-        self.header.get(..usize::from(self.header_length)).unwrap_or_default()
-    }
-}
-
 /// An Ethernet header with up to two tags.
 pub type LinkHeader = ArrayVec<u8, { EthernetHeader::LENGTH + 2 * VlanTag::LENGTH }>;
 
@@ -452,26 +329,6 @@ impl Tables {
 mod tests {
     use super::*;
     use crate::wire::MacAddress;
-
-    #[test]
-    fn a_backend_is_ready_for_flows_of_its_own_generation_alone() {
-        let states = [BackendState::Active, BackendState::Draining, BackendState::Gone];
-        for generation in [0, 1, 2, 0x7fff, 0xffff] {
-            for (state, reachable) in states.into_iter().flat_map(|s| [(s, true), (s, false)]) {
-                let mut backend = Backend { state, reachable, ..Backend::gone(generation) };
-                for (header_length, other) in [(PLAIN as u8, 0), (54, OTHERWISE)] {
-                    backend.header_length = header_length;
-                    backend.seal();
-                    for pinned in [0, 1, 2, 3, 0x7fff, 0xfffe, 0xffff] {
-                        let ready = backend.ready_for(pinned);
-                        let goes_on = state != BackendState::Gone && reachable;
-                        assert_eq!(ready == other, goes_on && pinned == generation);
-                        assert_eq!(ready & !OTHERWISE == 0, goes_on && pinned == generation);
-                    }
-                }
-            }
-        }
-    }
 
     #[test]
     fn a_port_knows_its_links_and_what_to_speak_from() {
