@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,6 +71,54 @@ async fn a_file_that_is_something_else_is_named_and_left_alone() {
         damaged(&error, &home.path);
         assert_eq!(fs::read(&home.path).unwrap(), content);
     }
+}
+
+#[tokio::test]
+async fn what_a_killed_program_left_of_a_new_file_is_in_nobodys_way() {
+    let home = Home::new();
+    let draft = home.folder.path().join("registry.redb.new");
+    for left in [vec![], vec![0; 65536], vec![7; 3]] {
+        fs::write(&draft, left).unwrap();
+        let store = home.open().await.unwrap();
+        assert!(!draft.exists());
+        assert_eq!(fs::metadata(&home.path).unwrap().nlink(), 1);
+        // The lock went with the name.
+        assert!(matches!(home.open().await.unwrap_err(), Error::Locked(path) if path == home.path));
+        drop(store);
+        fs::remove_file(&home.path).unwrap();
+    }
+    // Another program is making it at this moment.
+    let other = fs::File::create(&draft).unwrap();
+    other.lock().unwrap();
+    assert!(matches!(home.open().await.unwrap_err(), Error::Locked(path) if path == home.path));
+    assert!(draft.exists());
+    drop(other);
+    home.open().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_programs_that_start_together_one_makes_the_file() {
+    for _ in 0..20 {
+        let home = Home::new();
+        let (a, b, c) = tokio::join!(home.open(), home.open(), home.open());
+        let stores: Vec<_> = [a, b, c].into_iter().filter_map(Result::ok).collect();
+        assert_eq!(stores.len(), 1);
+        let term = elected(&stores[0], "a").await;
+        put(&stores[0], term.fence(), vec![numbered("b", 1)]).await;
+        drop(stores);
+        let again = home.open().await.unwrap().snapshot().await.unwrap();
+        assert_eq!(again.backends.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_leads_nowhere_is_followed() {
+    let home = Home::new();
+    let target = home.folder.path().join("elsewhere.redb");
+    std::os::unix::fs::symlink(&target, &home.path).unwrap();
+    let _store = home.open().await.unwrap();
+    assert!(target.is_file());
+    assert!(fs::symlink_metadata(&home.path).unwrap().is_symlink());
 }
 
 #[tokio::test]

@@ -59,6 +59,29 @@ fn writer() {
     });
 }
 
+/// The writer is killed while it makes the file: there is none then, or a whole one.
+#[tokio::test]
+async fn a_file_that_was_not_finished_can_be_opened() {
+    let mut made = 0;
+    for _ in 0..100 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.redb");
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "writer", "--nocapture", "--quiet"])
+            .env(FILE, &path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_micros(fastrand::u64(..15_000)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        made += usize::from(path.exists());
+        newest(&open(&path).await.snapshot().await.unwrap());
+    }
+    println!("{made} of 100 had made the file");
+}
+
 #[tokio::test]
 async fn no_acknowledged_write_is_lost_or_torn_when_the_writer_is_killed() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@
 //! apply, snapshot ──jobs──▶ thread "registry" (File) ──commit──▶ Feed ──▶ watches
 //! ```
 
+mod creating;
 mod failure;
 mod feed;
 mod file;

@@ -9,10 +9,11 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, ReadableTable, StorageBackend, TableDefinition};
 
+use super::creating;
 use super::failure::Failure;
 use super::lineage::{self, Lineage};
 use crate::encoding::FORMAT;
@@ -94,25 +95,22 @@ pub(super) fn open_database(medium: &mut Medium) -> Result<Database, Error> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE);
     let opened = match medium {
-        Medium::Path(path) => {
-            // Secrets of pools are in it.
-            let made = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&*path)
-                .and_then(|file| {
-                    forget_cached(&file)?;
-                    lineage::sync_folder(path)
-                });
-            made.map_err(|error| Error::storage(path.display(), error))?;
-            builder.create(&*path)
-        }
-        Medium::Backend(open) => open(&builder),
+        Medium::Path(path) => open_path(&builder, path),
+        Medium::Backend(open) => open(&builder).map_err(Failure::from),
     };
-    opened.map_err(|error| Failure::from(error).explain(&medium.name()))
+    opened.map_err(|failure| failure.explain(&medium.name()))
+}
+
+fn open_path(builder: &Builder, path: &Path) -> Result<Database, Failure> {
+    if let Some(database) = creating::create(builder, path)? {
+        return Ok(database);
+    }
+    let mut options = OpenOptions::new();
+    // Made here only where a link leads to no file. Secrets of pools are in it.
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    forget_cached(&options.open(path)?)?;
+    lineage::sync_folder(path)?;
+    Ok(builder.create(path)?)
 }
 
 /// What is read next comes from the disk. After an fsync that failed, the cache may hold pages that
