@@ -51,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "conntrack/src/lanes.rs",
     "conntrack/src/prefetch.rs",
+    "dataplane/src/parse/front.rs",
     "dataplane/src/port/dpdk/",
     "dataplane/src/prefetch.rs",
     "dataplane/src/publish.rs",

@@ -69,7 +69,7 @@ fn burst(
     let mut counts = [0; 3];
     for (hash, key) in hashes.iter_mut().zip(keys) {
         *hash = hasher.hash(key);
-        table.prefetch_tags(*hash);
+        table.approach(*hash);
     }
     for (probe, &hash) in probes.iter_mut().zip(&hashes) {
         *probe = table.probe(hash);

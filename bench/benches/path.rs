@@ -93,7 +93,7 @@ fn select_burst(
     let mut probes = [Probe::NONE; BURST];
     for (hash, parsed) in hashes.iter_mut().zip(parsed) {
         *hash = hasher.hash(&parsed.key);
-        conntrack.prefetch_tags(*hash);
+        conntrack.approach(*hash);
     }
     for (probe, hash) in probes.iter_mut().zip(hashes) {
         *probe = conntrack.probe(hash);

@@ -1,7 +1,7 @@
 //! One flow in one cache line.
 //!
 //! Invariant: an entry is plain bytes; every bit pattern is a valid entry. Whether a slot holds a
-//! flow at all is said by its tag, and for those who do not ask it ([`crate::Table::steady_v4`]) by
+//! flow at all is said by its tag, and for those who do not ask it ([`crate::Entries::steady_v4`]) by
 //! the word of state and flags, which is 0 in every slot that holds none: what no packet finds steady.
 
 use core::fmt;

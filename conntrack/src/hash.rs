@@ -120,10 +120,8 @@ mod tests {
         for number in 0..1000u32 {
             let bits = number.wrapping_mul(0x9e37_79b9);
             let key = v4(bits, bits as u16);
-            let addresses = [bits.to_be_bytes(), [203, 0, 113, 1]].concat().try_into().unwrap();
-            let [high, low] = (bits as u16).to_be_bytes();
-            let ports = [high, low, 0, 80];
-            let words = V4Words::as_sent(addresses, ports, 6);
+            let ports = ((bits as u16).to_be_bytes(), [0, 80]);
+            let words = V4Words::as_sent(bits.to_be_bytes(), [203, 0, 113, 1], ports, 6);
             assert_eq!((words, FlowKey::from_v4_words(words)), (key.v4_words(), key));
             assert_eq!(hasher.hash_v4(words), hasher.hash(&key));
         }

@@ -35,15 +35,22 @@ pub struct V4Words {
 }
 
 impl V4Words {
-    /// Those of a packet: source and destination address, source and destination port, as they
-    /// follow one another in it.
+    /// Those of a packet: source and destination address, source and destination port, each as
+    /// they are sent.
     #[inline(always)]
-    pub const fn as_sent(addresses: [u8; 8], ports: [u8; 4], protocol: u8) -> V4Words {
-        let (addresses, ports) = (u64::from_le_bytes(addresses), u32::from_le_bytes(ports));
-        let kind = ports >> 16 | (protocol as u32) << 16 | (Family::V4 as u32) << 24;
+    pub const fn as_sent(
+        source: [u8; 4],
+        destination: [u8; 4],
+        (source_port, destination_port): ([u8; 2], [u8; 2]),
+        protocol: u8,
+    ) -> V4Words {
+        let kind = (Family::V4 as u32) << 24
+            | (protocol as u32) << 16
+            | u16::from_le_bytes(destination_port) as u32;
         V4Words {
-            client: addresses & 0xffff_ffff | (ports as u16 as u64) << 32,
-            service: addresses >> 32 | (kind as u64) << 32,
+            client: u32::from_le_bytes(source) as u64
+                | (u16::from_le_bytes(source_port) as u64) << 32,
+            service: u32::from_le_bytes(destination) as u64 | (kind as u64) << 32,
         }
     }
 }
@@ -451,7 +458,8 @@ mod tests {
     fn a_key_of_what_lies_in_a_packet_is_the_same_key() {
         let ports = [0x9c, 0x40, 0x01, 0xbb];
         let v4 = FlowKey::v4([198, 51, 100, 7].into(), [203, 0, 113, 1].into(), 40000, 443, 17);
-        let words = V4Words::as_sent([198, 51, 100, 7, 203, 0, 113, 1], ports, 17);
+        let (source, destination) = ([198, 51, 100, 7], [203, 0, 113, 1]);
+        let words = V4Words::as_sent(source, destination, ([0x9c, 0x40], [0x01, 0xbb]), 17);
         assert_eq!(FlowKey::from_v4_words(words), v4);
         let octets = |address: IpAddr| match address {
             IpAddr::V6(address) => address.octets(),

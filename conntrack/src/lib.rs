@@ -33,5 +33,5 @@ pub use key::{Family, FlowKey, Service, V4Words};
 pub use memory::{MAX_FLOWS, Memory, MemoryError};
 pub use reap::{Reaper, Swept, TICKS_A_TURN};
 pub use state::{Packet, Segment, State, Timeouts};
-pub use table::{Hit, Inserted, Lookup, Probe, Steady, Table};
+pub use table::{Entries, Hit, Inserted, Lookup, Probe, Steady, Table};
 pub use tags::MAX_PROBE;

@@ -14,8 +14,8 @@
 //!
 //! A worker takes a burst through in stages, so that memory latency overlaps:
 //!
-//! 1. hash all keys, [`Table::prefetch_tags`];
-//! 2. [`Table::probe`] all, [`Table::prefetch_entry`]; for those that are not there
+//! 1. hash all keys, [`Table::approach`];
+//! 2. [`Table::probe_at`] all, [`Table::prefetch_entry`]; for those that are not there
 //!    [`Table::prefetch_insert`], and then [`Table::prefetch_room`] if the table is full;
 //! 3. [`Table::lookup`] each, and [`Table::insert`] where it says [`Lookup::Missing`].
 //!
@@ -86,6 +86,33 @@ pub struct Hit<'t> {
 #[derive(Debug)]
 pub struct Steady<'t> {
     entry: &'t mut Entry,
+}
+
+/// All entries of a table, for as long as nothing else is done with it.
+#[derive(Debug)]
+pub struct Entries<'t> {
+    entries: &'t mut [Entry],
+}
+
+impl Entries<'_> {
+    /// As [`Table::steady`], for a flow over IPv4.
+    #[inline(always)]
+    pub fn steady_v4(
+        &mut self,
+        probe: Probe,
+        words: V4Words,
+        packet: Packet,
+        now: u32,
+        shortest_idle: u32,
+    ) -> Option<Steady<'_>> {
+        // An empty slot holds no entry that is steady, so its tag need not be asked.
+        let entry = self.entries.get_mut(probe.slot as usize)?;
+        let found = entry.key().v4_words();
+        (found.client == words.client
+            && found.service == words.service
+            && entry.is_steady(packet, now, shortest_idle))
+        .then_some(Steady { entry })
+    }
 }
 
 impl Steady<'_> {
@@ -166,20 +193,27 @@ impl Table {
         self.slots + MAX_PROBE
     }
 
-    /// Stage 1: starts loading the tags where a flow of this hash would be.
+    /// Stage 1: starts loading the tags where a flow of this hash would be. Returns where that is.
     #[inline]
-    pub fn prefetch_tags(&self, hash: u64) {
-        prefetch(&self.tags, self.home(hash));
+    pub fn approach(&self, hash: u64) -> Probe {
+        let home = self.home(hash);
+        prefetch(&self.tags, home);
+        // A table has less than 2^32 slots.
+        Probe { slot: home as u32 }
     }
 
-    /// Stage 2: the first slot whose tag fits the hash.
+    /// Stage 2: the first slot whose tag fits the hash, for which [`Table::approach`] has said
+    /// `home`. For another one there is most probably none, or one of another flow.
+    #[inline(always)]
+    pub fn probe_at(&self, home: Probe, hash: u64) -> Option<Probe> {
+        let slot = tags::first_match(&self.tags, home.slot as usize, hash as u8)?;
+        Some(Probe { slot: slot as u32 })
+    }
+
+    /// Both at once.
     #[inline]
     pub fn probe(&self, hash: u64) -> Probe {
-        match tags::next_match(&self.tags, self.home(hash), 0, hash as u8) {
-            // A table has less than 2^32 slots.
-            Some(slot) => Probe { slot: slot as u32 },
-            None => Probe::NONE,
-        }
+        self.probe_at(self.approach(hash), hash).unwrap_or(Probe::NONE)
     }
 
     /// Stage 2: starts loading the entry that the probe found, if any.
@@ -220,23 +254,10 @@ impl Table {
         entry.is_steady(packet, now, shortest_idle).then_some(Steady { entry })
     }
 
-    /// As [`Table::steady`], for a flow over IPv4.
+    /// The entries alone, for those who look at many.
     #[inline(always)]
-    pub fn steady_v4(
-        &mut self,
-        probe: Probe,
-        words: V4Words,
-        packet: Packet,
-        now: u32,
-        shortest_idle: u32,
-    ) -> Option<Steady<'_>> {
-        // An empty slot holds no entry that is steady, so its tag need not be asked.
-        let entry = self.entries.get_mut(probe.slot as usize)?;
-        let found = entry.key().v4_words();
-        (found.client == words.client
-            && found.service == words.service
-            && entry.is_steady(packet, now, shortest_idle))
-        .then_some(Steady { entry })
+    pub fn entries(&mut self) -> Entries<'_> {
+        Entries { entries: &mut self.entries }
     }
 
     /// Stage 3: takes one packet of the flow. `now` is in milliseconds on a monotonic clock

@@ -70,6 +70,26 @@ pub(crate) fn next_match(
     None
 }
 
+/// As [`next_match`] from distance 0: nearly all flows lie within the first chunk.
+#[inline(always)]
+pub(crate) fn first_match(tags: &[u16], home: usize, fingerprint: u8) -> Option<usize> {
+    let chunk = chunk_at(tags, home)?;
+    let matches = lanes::equal(chunk, tag(0, fingerprint));
+    if matches != 0 {
+        return Some(home + matches.trailing_zeros() as usize);
+    }
+    match chunk[LANES - 1] < tag(LANES - 1, 0) {
+        true => None,
+        false => farther_match(tags, home, fingerprint),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn farther_match(tags: &[u16], home: usize, fingerprint: u8) -> Option<usize> {
+    next_match(tags, home, LANES, fingerprint)
+}
+
 /// Where a new flow of this home belongs: the first slot that is empty or nearer to its own
 /// home than the new flow would be there. At most `home + MAX_PROBE`, which is too far.
 #[inline]
@@ -86,9 +106,10 @@ pub(crate) fn insertion_point(tags: &[u16], home: usize) -> usize {
     home + distance.min(MAX_PROBE)
 }
 
-#[inline]
+#[inline(always)]
 fn chunk_at(tags: &[u16], slot: usize) -> Option<&[u16; LANES]> {
-    tags.get(slot..)?.first_chunk()
+    // One comparison: a slot has no more than 32 bits.
+    tags.get(slot..slot + LANES)?.first_chunk()
 }
 
 #[cfg(test)]

@@ -45,6 +45,24 @@ pub trait Buffer: Sized {
         fits
     }
 
+    /// As [`Buffer::reframe`], of a packet that is not segmented, and that has `FRONT` bytes then at
+    /// least: they are given to `fill`.
+    #[must_use]
+    #[inline(always)]
+    fn reframe_front<const FRONT: usize>(
+        &mut self,
+        before: usize,
+        end: usize,
+        after: usize,
+        fill: impl FnOnce(&mut [u8; FRONT]),
+    ) -> bool {
+        let fits = FRONT + before <= end + after && self.reframe(before, end, after);
+        if let Some(front) = self.data_mut().first_chunk_mut().filter(|_| fits) {
+            fill(front);
+        }
+        fits
+    }
+
     /// Cuts the packet to `length` bytes; longer than it is: no effect.
     fn truncate(&mut self, length: usize);
 
@@ -61,6 +79,12 @@ pub trait Buffer: Sized {
     /// The device's word on the IPv4 header checksum.
     fn checksum_hint(&self) -> ChecksumHint {
         ChecksumHint::Unverified
+    }
+
+    /// Whether the device found the IPv4 header checksum wrong.
+    #[inline(always)]
+    fn has_bad_checksum(&self) -> bool {
+        self.checksum_hint() == ChecksumHint::Bad
     }
 
     /// Frees a packet that another worker's pool has to get back: past this thread's cache, which

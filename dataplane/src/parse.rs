@@ -15,6 +15,7 @@ mod differential;
 #[cfg(test)]
 mod differential_ipv4;
 mod fragment;
+mod front;
 mod ipv6;
 mod transport;
 
@@ -94,8 +95,8 @@ impl Parsed {
 #[inline]
 pub fn parse<B: Buffer>(buffer: &B, port: &PortTable) -> Parsed {
     let station = Station::of(port);
-    let common = parse_common(buffer, station).map(|common| common.parsed());
-    common.or_else(|| parse_common_v6(buffer, station)).unwrap_or_else(|| parse_any(buffer, port))
+    let common = parse_common(buffer, &station).map(|common| common.parsed());
+    common.or_else(|| parse_common_v6(buffer, &station)).unwrap_or_else(|| parse_any(buffer, port))
 }
 
 /// Parses any packet.
@@ -353,7 +354,7 @@ mod tests {
 
     fn assert_same(bytes: &[u8], port: &PortTable) -> bool {
         let frame = Frame::new(bytes);
-        let common = parse_common(&frame, Station::of(port)).map(|common| common.parsed());
+        let common = parse_common(&frame, &Station::of(port)).map(|common| common.parsed());
         if let Some(common) = common {
             assert_eq!(format!("{common:?}"), format!("{:?}", parse_any(&frame, port)));
         }

@@ -46,7 +46,7 @@ use crate::select;
 use crate::tables::Tables;
 use crate::verdict::Outcome;
 
-use burst::{Flight, Works};
+use burst::{Flights, Works};
 use show::Show;
 
 /// Slots the reaper visits at most between two bursts.
@@ -96,7 +96,7 @@ struct Core<P: Port, M: Meter> {
     ports: Vec<OnLines<P>>,
     /// By port index: what its device's choice of queue can be computed with.
     rss: Arc<[Option<Rss>]>,
-    flights: arrayvec::ArrayVec<Flight, { crate::port::BURST }>,
+    flights: Flights,
     works: Box<Works>,
     outcomes: arrayvec::ArrayVec<Outcome, { crate::port::BURST }>,
     recording: bool,
@@ -132,7 +132,7 @@ impl<P: Port, M: Meter> Worker<P, M> {
             handoff: Handoff::alone(),
             datagrams: Datagrams::default(),
             rss: Arc::new([]),
-            flights: arrayvec::ArrayVec::new(),
+            flights: burst::flights(),
             works: burst::works(),
             outcomes: arrayvec::ArrayVec::new(),
             recording: true,

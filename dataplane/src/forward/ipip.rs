@@ -39,38 +39,65 @@ pub(crate) fn plain<B: Buffer>(
     if inner.time_to_live <= 1 {
         return Err(DropReason::TtlExpired);
     }
+    let identification = outer.identification();
+    match put_plain::<true, B>(packet, ip_length, backend, flow_hash, identification) {
+        true => Ok(()),
+        false => Err(DropReason::NoHeadroom),
+    }
+}
+
+/// As [`plain`], of a packet that has a hop left to take; `false` where there is no room for it.
+/// `VARIED`: bits of the outer source may be the flow's.
+#[inline(always)]
+pub(crate) fn put_plain<const VARIED: bool, B: Buffer>(
+    packet: &mut B,
+    ip_length: u16,
+    backend: &Backend,
+    flow_hash: &u64,
+    identification: u16,
+) -> bool {
     // Ethernet pads short packets; the padding is not the client's.
     let end = EthernetHeader::LENGTH + usize::from(ip_length);
-    if !packet.reframe(EthernetHeader::LENGTH, end, PLAIN) {
-        return Err(DropReason::NoHeadroom);
-    }
-    let front: &mut [u8; PLAIN + Ipv4Header::LENGTH] =
-        packet.data_mut().first_chunk_mut().ok_or(DropReason::BadIpLength)?;
-    let (front, inner) = front.split_at_mut(PLAIN);
-    let (inner, _) = Ipv4Header::parse_mut(inner).ok_or(DropReason::BadIpLength)?;
+    packet.reframe_front(EthernetHeader::LENGTH, end, PLAIN, |front| {
+        put_front::<VARIED>(front, ip_length, backend, flow_hash, identification);
+    })
+}
+
+/// Fills in what stands in front of an IPv4 header, which follows.
+#[inline(always)]
+fn put_front<const VARIED: bool>(
+    front: &mut [u8; PLAIN + Ipv4Header::LENGTH],
+    ip_length: u16,
+    backend: &Backend,
+    flow_hash: &u64,
+    identification: u16,
+) {
+    let (Some(template), Some((front, inner))) =
+        (backend.header.first_chunk::<PLAIN>(), front.split_first_chunk_mut::<PLAIN>())
+    else {
+        return;
+    };
+    let Some((inner, _)) = Ipv4Header::parse_mut(inner) else { return };
     // RFC 2003 section 3.1: decremented once by the encapsulator as it forwards.
     inner.take_hop();
     let dscp_and_ecn = inner.dscp_and_ecn;
     // The length is known: three moves.
-    front.copy_from_slice(backend.header.first_chunk::<PLAIN>().ok_or(DropReason::NoHeadroom)?);
-    let (header, _) = Ipv4Header::parse_mut(&mut front[EthernetHeader::LENGTH..])
-        .ok_or(DropReason::NoHeadroom)?;
-    let identification = outer.identification();
-    let total_length = ip_length + Ipv4Header::LENGTH as u16;
+    *front = *template;
+    let Some((header, _)) = Ipv4Header::parse_mut(&mut front[EthernetHeader::LENGTH..]) else {
+        return;
+    };
+    let total_length = u32::from(ip_length) + Ipv4Header::LENGTH as u32;
     header.dscp_and_ecn = dscp_and_ecn;
-    header.total_length = U16::new(total_length);
+    header.total_length = U16::new(total_length as u16);
     header.identification = U16::new(identification);
-    let mut sum = backend.checksum_base
-        + u32::from(dscp_and_ecn)
-        + u32::from(total_length)
-        + u32::from(identification);
-    if backend.source_entropy != 0 {
+    let mut sum =
+        backend.checksum_base + u32::from(dscp_and_ecn) + total_length + u32::from(identification);
+    if VARIED && backend.source_entropy != 0 {
         let entropy = *flow_hash as u32 & backend.source_entropy;
         header.source = (u32::from_be_bytes(header.source) | entropy).to_be_bytes();
         sum += (entropy >> 16) + (entropy & 0xffff);
     }
     header.header_checksum = U16::new(!fold(sum));
-    Ok(())
 }
 
 /// Either version in IPv4.

@@ -12,7 +12,7 @@ mod untagged;
 use std::hint::select_unpredictable;
 use std::net::IpAddr;
 
-pub(crate) use ipip::{is_plain, plain};
+pub(crate) use ipip::{is_plain, plain, put_plain};
 pub(crate) use untagged::rewrite as untagged;
 
 use crate::buffer::Buffer;
@@ -50,6 +50,23 @@ impl OuterHeaders {
         let identification = self.next_fragment;
         self.next_fragment = identification.wrapping_add(1);
         identification
+    }
+
+    /// The first of `count` identifications, no more than a burst has packets, that follow one another
+    /// and are nobody else's. How many were used is said by [`OuterHeaders::used`].
+    #[inline(always)]
+    pub(crate) fn reserve(&mut self, count: usize) -> u16 {
+        let end = usize::from(self.next_identification) + count;
+        if end > usize::from(self.last_identification) {
+            self.next_identification = self.first_identification;
+        }
+        self.next_identification
+    }
+
+    /// Of those that were reserved last, `next` is the first that was not used.
+    #[inline(always)]
+    pub(crate) fn used(&mut self, next: u16) {
+        self.next_identification = next;
     }
 
     #[inline(always)]

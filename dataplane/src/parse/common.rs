@@ -1,45 +1,47 @@
 //! The short way: what nearly all packets are, found to be so in one go.
 //!
-//! Untagged, IPv4 without options, no fragment, TCP, nothing wrong. Fields that have one right
-//! value are compared as they lie in memory, eight bytes at a time, and all answers meet in one
-//! branch, which is never mispredicted. Everything else takes [`parse_any`], and where this way
+//! Untagged, IPv4 without options, no fragment, TCP, a hop left, nothing wrong. Fields that have one
+//! right value are compared as they lie in memory ([`front`](super::front)), and what all answers meet
+//! in is a branch that is never mispredicted. Everything else takes [`parse_any`], and where this way
 //! says anything, that one says the same: see the tests.
 //!
 //! [`parse_any`]: super::parse_any
 
-use std::net::Ipv4Addr;
+use conntrack::{FlowKey, Segment, V4Words};
 
-use conntrack::{FlowKey, Packet, Segment, V4Words};
-use zerocopy::byteorder::little_endian as little;
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
-
+use super::front::{self, Beginning, FRONT};
 use super::{Kind, Parsed};
-use crate::buffer::{Buffer, ChecksumHint};
+use crate::buffer::Buffer;
 use crate::tables::PortTable;
-use crate::wire::{EthernetHeader, IpProtocol, Ipv4Header, TcpHeader, martian};
+use crate::wire::{EthernetHeader, IpProtocol, Ipv4Header, TcpHeader};
 
 /// Bytes in which the common packet has all its headers: Ethernet, IPv4, TCP.
-const COMMON: usize = 14 + 20 + 20;
+const COMMON: usize = EthernetHeader::LENGTH + Ipv4Header::LENGTH + TcpHeader::LENGTH;
+
+/// Where its fields lie.
+const IP: usize = EthernetHeader::LENGTH;
+const TOTAL_LENGTH: usize = IP + 2;
+const SOURCE: usize = IP + 12;
+const DESTINATION: usize = IP + 16;
+const SOURCE_PORT: usize = IP + Ipv4Header::LENGTH;
+const DESTINATION_PORT: usize = SOURCE_PORT + 2;
+const DATA_OFFSET: usize = SOURCE_PORT + 12;
+const FLAGS: usize = DATA_OFFSET + 1;
 
 /// The frame's first eight bytes: all of the destination, and the group bit of the source.
 pub(super) const STATION_MASK: u64 =
     u64::from_le_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0]);
-/// The next: EtherType, version and header length.
-const TYPE_MASK: u64 = u64::from_le_bytes([0, 0, 0, 0, 0xff, 0xff, 0xff, 0]);
-const TYPE: u64 = u64::from_le_bytes([0, 0, 0, 0, 0x08, 0x00, 0x45, 0]);
-/// The next: more fragments and fragment offset, protocol.
-const CARRIED_MASK: u64 = u64::from_le_bytes([0, 0, 0, 0, 0x3f, 0xff, 0, 0xff]);
-const CARRIED: u64 = u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, IpProtocol::TCP.0]);
 
-/// First octets that no host can have ([`martian::is_martian_source_v4`]).
-static MARTIAN: [bool; 256] = {
-    let mut martian = [false; 256];
-    let mut octet = 0;
+/// The least total length of an IPv4 packet without options, by the octet of its TCP header that has
+/// the data offset; of a header that is too short, more than there can be.
+static SHORTEST: [u32; 256] = {
+    let mut shortest = [u32::MAX; 256];
+    let mut octet = 0x50;
     while octet < 256 {
-        martian[octet] = martian::is_martian_source_v4(Ipv4Addr::new(octet as u8, 0, 0, 1));
+        shortest[octet] = Ipv4Header::LENGTH as u32 + (octet as u32 >> 4) * 4;
         octet += 1;
     }
-    martian
+    shortest
 };
 
 /// What the TCP flags mean, by the whole octet: a jump on them would be mispredicted.
@@ -55,7 +57,10 @@ pub(super) static SEGMENT: [Segment; 256] = {
 
 /// What a port's common packets begin with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Station(u64);
+pub(crate) struct Station {
+    v4: Beginning,
+    bits: u64,
+}
 
 impl Station {
     /// That of `port`. On a tagged port no packet is common.
@@ -63,16 +68,19 @@ impl Station {
     pub(crate) fn of(port: &PortTable) -> Self {
         let [a, b, c, d, e, f] = port.mac.0;
         match port.vlan {
-            None => Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])),
-            // A bit outside the mask: nothing equals it.
-            Some(_) => Self(!STATION_MASK),
+            None => Self {
+                v4: Beginning::of(port.mac.0),
+                bits: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+            },
+            // Bits outside the mask: nothing equals it.
+            Some(_) => Self { v4: Beginning::NONE, bits: !STATION_MASK },
         }
     }
 
     /// The first eight bytes, where [`STATION_MASK`] has bits.
     #[inline(always)]
-    pub(super) fn bits(self) -> u64 {
-        self.0
+    pub(super) fn bits(&self) -> u64 {
+        self.bits
     }
 }
 
@@ -92,18 +100,6 @@ impl Common {
     pub(crate) const NONE: Self =
         Self { flow: V4Words { client: 0, service: 0 }, ip_length: 0, segment: Segment::Datagram };
 
-    /// Whether it stands for a packet at all.
-    #[inline(always)]
-    pub(crate) fn is_some(&self) -> bool {
-        self.flow.service != 0
-    }
-
-    /// What it is to its flow.
-    #[inline(always)]
-    pub(crate) fn packet(&self) -> Packet {
-        Packet { segment: self.segment, length: self.ip_length }
-    }
-
     /// The same at length.
     #[inline]
     pub(crate) fn parsed(&self) -> Parsed {
@@ -119,7 +115,7 @@ impl Common {
 }
 
 /// Parses the common packet; `None` for everything else, whatever it is.
-pub(crate) fn parse_common<B: Buffer>(buffer: &B, station: Station) -> Option<Common> {
+pub(crate) fn parse_common<B: Buffer>(buffer: &B, station: &Station) -> Option<Common> {
     let mut found = None;
     if_common(buffer, station, |common| found = Some(common));
     found
@@ -130,88 +126,52 @@ pub(crate) fn parse_common<B: Buffer>(buffer: &B, station: Station) -> Option<Co
 #[inline(always)]
 pub(crate) fn if_common<B: Buffer>(
     buffer: &B,
-    station: Station,
+    station: &Station,
     then: impl FnOnce(Common),
 ) -> bool {
-    let Some(front) = buffer.data().first_chunk::<COMMON>() else { return false };
-    let Ok(front) = Front::ref_from_bytes(front) else { return false };
-    let (source, destination) = (front.source(), front.destination());
-    let ip_length = front.ip_length();
-    let tcp_length = usize::from(front.data_offset >> 2) & 0x3c;
-    let wrong = ((front.station.get() & STATION_MASK) ^ station.0)
-        | ((front.kind.get() & TYPE_MASK) ^ TYPE)
-        | ((front.carried.get() & CARRIED_MASK) ^ CARRIED);
-    let common = (wrong == 0)
-        & front.header_sums_to_zero()
-        & (tcp_length >= TcpHeader::LENGTH)
-        & (usize::from(ip_length) >= Ipv4Header::LENGTH + tcp_length)
-        & (usize::from(ip_length) <= buffer.data().len() - EthernetHeader::LENGTH)
-        & !(MARTIAN[usize::from(source as u8)] | MARTIAN[usize::from(destination as u8)])
+    let data = buffer.data();
+    let Some(frame) = data.first_chunk::<COMMON>() else { return false };
+    let Some(front) = frame.first_chunk::<FRONT>() else { return false };
+    let ip_length = u16::from_be_bytes(bytes(frame, TOTAL_LENGTH));
+    let (source, destination) = (bytes(frame, SOURCE), bytes(frame, DESTINATION));
+    let [data_offset] = bytes(frame, DATA_OFFSET);
+    let [flags] = bytes(frame, FLAGS);
+    // The sum first: its words are then read as such, and not put together of what the other reads.
+    let common = sums_to_zero(frame)
+        & front::is_right(front, &station.v4)
+        & (u32::from(ip_length) >= SHORTEST[usize::from(data_offset)])
+        & (usize::from(ip_length) <= data.len() - EthernetHeader::LENGTH)
         & (source != destination)
         & !buffer.is_segmented()
-        & (buffer.checksum_hint() != ChecksumHint::Bad);
+        & !buffer.has_bad_checksum();
     if !common {
         return false;
     }
-    let flow = V4Words::as_sent(front.addresses.to_bytes(), front.ports, IpProtocol::TCP.0);
-    then(Common { flow, ip_length, segment: SEGMENT[usize::from(front.flags)] });
+    let ports = (bytes(frame, SOURCE_PORT), bytes(frame, DESTINATION_PORT));
+    let flow = V4Words::as_sent(source, destination, ports, IpProtocol::TCP.0);
+    then(Common { flow, ip_length, segment: SEGMENT[usize::from(flags)] });
     true
 }
 
-/// The front of a frame, in the pieces that it is looked at in. Little endian are those that are
-/// compared or summed as they lie, whatever the order of their bytes.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Front {
-    /// Bytes 0 to 7: destination, and the beginning of the source.
-    station: little::U64,
-    /// Bytes 8 to 15: up to the EtherType, and the first two of the IPv4 header.
-    kind: little::U64,
-    /// Bytes 16 to 23: total length to protocol.
-    carried: little::U64,
-    checksum: little::U16,
-    /// Source, destination.
-    addresses: little::U64,
-    ports: [u8; 4],
-    sequence: [u8; 8],
-    data_offset: u8,
-    flags: u8,
-    rest: [u8; 6],
+/// The bytes from `at` on.
+#[inline(always)]
+fn bytes<const N: usize>(frame: &[u8; COMMON], at: usize) -> [u8; N] {
+    frame.get(at..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
 }
 
-const _: () = assert!(size_of::<Front>() == COMMON);
-
-impl Front {
-    /// The total length of the IPv4 header.
-    #[inline(always)]
-    fn ip_length(&self) -> u16 {
-        (self.carried.get() as u16).swap_bytes()
-    }
-
-    #[inline(always)]
-    fn source(&self) -> u32 {
-        self.addresses.get() as u32
-    }
-
-    #[inline(always)]
-    fn destination(&self) -> u32 {
-        (self.addresses.get() >> 32) as u32
-    }
-
-    /// Whether the IPv4 header of 20 bytes has the right checksum: the ones' complement sum of
-    /// its 16-bit words, in any byte order, is all ones (RFC 1071 section 2).
-    #[inline(always)]
-    fn header_sums_to_zero(&self) -> bool {
-        let small = (self.kind.get() >> 48)
-            + u64::from(self.checksum.get())
-            + u64::from(self.source())
-            + u64::from(self.destination());
-        let (sum, carry) = self.carried.get().overflowing_add(small);
-        // After a carry the sum is small.
-        let sum = sum + u64::from(carry);
-        let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
-        let sum = sum + u32::from(carry);
-        // Both halves added to each other, the carry of the lower come into the upper.
-        sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff
-    }
+/// Whether the IPv4 header of 20 bytes has the right checksum: the ones' complement sum of its 16-bit
+/// words, in any byte order, is all ones (RFC 1071 section 2), and so are multiples of 2^16 - 1 that
+/// are not 0; the header, which begins with a 4, is not. What a sum of wider words carries is worth
+/// as much at the other end.
+#[inline(always)]
+fn sums_to_zero(frame: &[u8; COMMON]) -> bool {
+    let wide = |at| u64::from_le_bytes(bytes(frame, at));
+    let last = u64::from(u32::from_le_bytes(bytes(frame, IP + 16)));
+    let (sum, carry) = wide(IP).overflowing_add(wide(IP + 8));
+    let (sum, carry) = sum.overflowing_add(last + u64::from(carry));
+    // Divided exactly: multiples of an odd number, and they alone, times its inverse modulo 2^64 are
+    // no more than what it goes into 2^64.
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    const { assert!(INVERSE.wrapping_mul(0xffff) == 1) }
+    (sum + u64::from(carry)).wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }

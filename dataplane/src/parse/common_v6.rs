@@ -33,7 +33,7 @@ const FIRST_GROUP: u64 = 0xff00_0000_0000_0000;
 
 /// Parses the common packet; `None` for everything else, whatever it is.
 #[inline(always)]
-pub(crate) fn parse_common_v6<B: Buffer>(buffer: &B, station: Station) -> Option<Parsed> {
+pub(crate) fn parse_common_v6<B: Buffer>(buffer: &B, station: &Station) -> Option<Parsed> {
     let data = buffer.data();
     let frame: &[u8; COMMON] = data.first_chunk()?;
     let front = Front::ref_from_bytes(frame).ok()?;
@@ -126,7 +126,7 @@ mod tests {
 
     /// Whether the short way is taken, which must then lead where the long one does.
     fn is_common(frame: &Frame, port: &PortTable) -> bool {
-        let common = parse_common_v6(frame, Station::of(port));
+        let common = parse_common_v6(frame, &Station::of(port));
         if let Some(common) = common {
             assert_eq!(format!("{common:?}"), format!("{:?}", parse_any(frame, port)));
         }

@@ -37,9 +37,9 @@ pub struct Backend {
     /// Of an outer IPv4 header around IPv4: the sum of its 16-bit words but for those set per
     /// packet (DSCP and ECN, total length, identification, the source's flow bits), not folded.
     pub checksum_base: u32,
-    /// Its generation, where flows that are pinned to it go on and all that their packets need is its
-    /// header; [`NEVER`] elsewhere. [`OTHERWISE`] is added where that is not [`PLAIN`]. Follows from
-    /// all else: see [`Backend::seal`].
+    /// Its generation, and above it its [`Form`], where flows that are pinned to it go on and all that
+    /// their packets need is its header; [`NEVER`] elsewhere. Follows from all else: see
+    /// [`Backend::seal`].
     pub ready: u32,
     /// Bytes of `header` in use.
     pub header_length: u8,
@@ -54,10 +54,40 @@ pub struct Backend {
     pub udp_checksum: bool,
 }
 
-/// [`Backend::ready`] of one that is not; no generation is that.
+/// [`Backend::ready`] of one that is not.
 pub const NEVER: u32 = u32::MAX;
-/// Added to [`Backend::ready`] where the header is another than IPv4's behind an untagged link's.
-pub(crate) const OTHERWISE: u32 = 1 << 16;
+/// What tells [`NEVER`] from all else, and one generation from another.
+const READY: u32 = 1 << 31 | 0xffff;
+
+/// What is the same for many backends in what their packets need: the kind of header, and the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form(u16);
+
+impl Form {
+    /// The header is another than IPv4's behind an untagged link's ([`PLAIN`]).
+    const OTHER: u16 = 1;
+    /// Bits of its source are the flow's.
+    const VARIED: u16 = 2;
+    const PORT: u32 = 2;
+
+    /// All that packets over IPv4 need is a [`PLAIN`] header.
+    #[inline(always)]
+    pub(crate) fn is_plain(self) -> bool {
+        self.0 & Self::OTHER == 0
+    }
+
+    /// Bits of the outer source are the flow's.
+    #[inline(always)]
+    pub(crate) fn is_varied(self) -> bool {
+        self.0 & Self::VARIED != 0
+    }
+
+    /// Index of the port that it is reached through.
+    #[inline(always)]
+    pub(crate) fn port(self) -> u8 {
+        (self.0 >> Self::PORT) as u8
+    }
+}
 
 const _: () = assert!(size_of::<Backend>() == 128);
 
@@ -95,19 +125,31 @@ impl Backend {
         }
         let plain =
             self.encapsulation == Encapsulation::Ipip4 && usize::from(self.header_length) == PLAIN;
-        u32::from(self.generation) | if plain { 0 } else { OTHERWISE }
+        let mut form = u16::from(self.port) << Form::PORT;
+        if !plain {
+            form |= Form::OTHER;
+        }
+        if self.source_entropy != 0 {
+            form |= Form::VARIED;
+        }
+        u32::from(self.generation) | u32::from(form) << 16
     }
 
-    /// 0: packets of flows pinned to it under this `generation` need nothing but its header, which
-    /// for untagged ones over IPv4 is a plain one; [`OTHERWISE`]: as much, with another header;
-    /// anything else says nothing.
+    /// Whether packets of flows pinned to it under this `generation` need nothing but its header.
+    /// `false` says nothing.
     #[inline(always)]
-    pub(crate) fn ready_for(&self, generation: u16) -> u32 {
+    pub(crate) fn is_ready_for(&self, generation: u16) -> bool {
         debug_assert!(
             self.ready == NEVER || self.ready == self.readiness(),
             "sealed, then changed"
         );
-        self.ready ^ u32::from(generation)
+        self.ready & READY == u32::from(generation)
+    }
+
+    /// Where it is ready for some generation: what its packets need.
+    #[inline(always)]
+    pub(crate) fn form(&self) -> Form {
+        Form((self.ready >> 16) as u16)
     }
 
     /// Where its packets are sent, as the outer header says; `None` without one, or without a way.
@@ -147,15 +189,18 @@ mod tests {
         for generation in [0, 1, 2, 0x7fff, 0xffff] {
             for (state, reachable) in states.into_iter().flat_map(|s| [(s, true), (s, false)]) {
                 let mut backend = Backend { state, reachable, ..Backend::gone(generation) };
-                for (header_length, other) in [(PLAIN as u8, 0), (54, OTHERWISE)] {
-                    backend.header_length = header_length;
+                for (header_length, port, entropy) in [(PLAIN as u8, 0, 0), (54, 255, 0xffff)] {
+                    let plain = usize::from(header_length) == PLAIN;
+                    (backend.header_length, backend.port) = (header_length, port);
+                    backend.source_entropy = entropy;
                     backend.seal();
+                    let goes_on = state != BackendState::Gone && reachable;
                     for pinned in [0, 1, 2, 3, 0x7fff, 0xfffe, 0xffff] {
-                        let ready = backend.ready_for(pinned);
-                        let goes_on = state != BackendState::Gone && reachable;
-                        assert_eq!(ready == other, goes_on && pinned == generation);
-                        assert_eq!(ready & !OTHERWISE == 0, goes_on && pinned == generation);
+                        assert_eq!(backend.is_ready_for(pinned), goes_on && pinned == generation);
                     }
+                    let form = backend.form();
+                    let found = (form.is_plain(), form.is_varied(), form.port());
+                    assert!(!goes_on || found == (plain, entropy != 0, port));
                 }
             }
         }

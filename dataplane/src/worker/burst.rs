@@ -1,12 +1,13 @@
 //! One burst through the stages.
 
-use conntrack::{Probe, Segment};
+use conntrack::{Probe, Segment, V4Words};
 
 use super::stages::{parse_burst, probe_burst};
 use super::{Core, Meter, Stage};
 use crate::answer::{self, LinkAnswer};
 use crate::buffer::Buffer;
 use crate::classify::Class;
+use crate::counters::WorkerCounters;
 use crate::forward;
 use crate::hold::{HOLD_MS, Held};
 use crate::link::NeighbourSeen;
@@ -21,20 +22,50 @@ use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 /// One packet on its way through the stages: all that most packets need to have kept of them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
-    /// What a common packet says; [`Common::NONE`] of any other, whose [`Work`] is written.
-    pub(super) common: Common,
     pub(super) flow_hash: u64,
+    /// What a common packet says, as in [`Common`]; all of [`Common::NONE`] of any other, whose
+    /// [`Work`] is written.
+    pub(super) flow: V4Words,
+    pub(super) ip_length: u16,
+    pub(super) segment: Segment,
+    /// Where the search for the flow begins, and then where it ended.
     pub(super) probe: Probe,
-    /// Which packet of the burst it was.
-    pub(super) place: u8,
+    /// Whom it goes to, once that is found.
+    pub(super) vip: u32,
+    pub(super) backend: u32,
 }
 
 impl Flight {
     /// One that begins.
     #[inline(always)]
-    pub(super) fn new(common: Common, flow_hash: u64, place: usize) -> Self {
-        Self { common, flow_hash, probe: Probe::NONE, place: place as u8 }
+    pub(super) fn new(common: Common, flow_hash: u64, probe: Probe) -> Self {
+        let Common { flow, ip_length, segment } = common;
+        Self { flow_hash, flow, ip_length, segment, probe, vip: 0, backend: 0 }
     }
+
+    /// What was parsed, if it was a common packet.
+    #[inline(always)]
+    pub(super) fn common(&self) -> Option<Common> {
+        let Self { flow, ip_length, segment, .. } = *self;
+        self.is_common().then_some(Common { flow, ip_length, segment })
+    }
+
+    #[inline(always)]
+    pub(super) fn is_common(&self) -> bool {
+        self.flow.service != Common::NONE.flow.service
+    }
+}
+
+// Fewer words are fewer instructions for every packet.
+const _: () = assert!(size_of::<Flight>() == 40);
+
+/// Those of a burst, by the place of the packet in it; what is left there from bursts before means
+/// nothing.
+pub(super) type Flights = [Flight; BURST];
+
+/// Room for the flights of a burst.
+pub(super) fn flights() -> Flights {
+    [Flight::new(Common::NONE, 0, Probe::NONE); BURST]
 }
 
 /// The works of a burst, by the place of the packet in it. Written for packets that need more than
@@ -90,22 +121,23 @@ impl<P: Port, M: Meter> Core<P, M> {
             burst.clear();
             return;
         };
-        self.flights.clear();
         self.outcomes.clear();
         if self.recording {
             let unknown = Outcome::early(Verdict::Drop(DropReason::NoVip));
             self.outcomes.extend(std::iter::repeat_n(unknown, burst.len()));
         }
-        let (flights, works) = (&mut self.flights, &mut *self.works);
+        let count = burst.len().min(BURST);
+        let flights = self.flights.get_mut(..count).unwrap_or_default();
+        let works = &mut *self.works;
         let bytes = parse_burst(burst, port, &self.hasher, &self.conntrack, flights, works);
         self.meter.passed(Stage::Parse);
         self.counters.received_packets.add(burst.len() as u64);
         self.counters.received_bytes.add(bytes);
-        let (flights, works) = (&mut self.flights, &mut *self.works);
+        let flights = self.flights.get_mut(..count).unwrap_or_default();
+        let works = &mut *self.works;
         probe_burst(flights, works, &self.conntrack, tables, &self.counters, now_ms);
         self.meter.passed(Stage::Probe);
         let ready = self.send_ready(burst, tables, now_ms);
-        self.meter.passed(Stage::Forward);
         // What is left: to be answered, held, given to others, or dropped.
         for (place, packet) in burst.drain(..).enumerate() {
             let Some(&work) = self.works.get(place) else { return };
@@ -382,27 +414,37 @@ impl<P: Port, M: Meter> Core<P, M> {
     /// Sends what waits in all transmit bursts.
     pub(super) fn flush_all(&mut self) {
         for index in 0..self.ports.len() {
-            if self.transmit.get(index).is_some_and(|burst| !burst.is_empty()) {
-                self.flush(index);
-            }
+            self.flush(index);
         }
     }
 
+    #[inline]
     pub(super) fn flush(&mut self, index: usize) {
-        let (Some(port), Some(burst)) = (self.ports.get_mut(index), self.transmit.get_mut(index))
-        else {
-            return;
-        };
-        let count = burst.len();
-        let bytes: u64 = burst.iter().map(|packet| packet.data().len() as u64).sum();
-        port.transmit(burst);
-        let sent = count - burst.len();
-        let mut refused_bytes = 0;
-        for packet in burst.drain(..) {
-            refused_bytes += packet.data().len() as u64;
-            self.counters.count_drop(DropReason::TransmitFull);
+        if let (Some(port), Some(burst)) = (self.ports.get_mut(index), self.transmit.get_mut(index))
+            && !burst.is_empty()
+        {
+            let bytes = burst.iter().map(|packet| packet.data().len() as u64).sum();
+            flush_to(&mut port.0, burst, bytes, &self.counters);
         }
-        self.counters.transmitted_packets.add(sent as u64);
-        self.counters.transmitted_bytes.add(bytes.saturating_sub(refused_bytes));
     }
+}
+
+/// Sends a burst, which has so many bytes. What the port does not take, is dropped.
+#[inline]
+pub(super) fn flush_to<P: Port>(
+    port: &mut P,
+    burst: &mut Burst<P::Buffer>,
+    bytes: u64,
+    counters: &WorkerCounters,
+) {
+    let count = burst.len();
+    port.transmit(burst);
+    let sent = count - burst.len();
+    let mut refused_bytes = 0;
+    for packet in burst.drain(..) {
+        refused_bytes += packet.data().len() as u64;
+        counters.count_drop(DropReason::TransmitFull);
+    }
+    counters.transmitted_packets.add(sent as u64);
+    counters.transmitted_bytes.add(bytes.saturating_sub(refused_bytes));
 }

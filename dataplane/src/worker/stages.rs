@@ -23,55 +23,65 @@ pub(super) fn parse_burst<B: Buffer>(
     port: &PortTable,
     hasher: &KeyHasher,
     conntrack: &Table,
-    flights: &mut ArrayVec<Flight, BURST>,
+    flights: &mut [Flight],
     works: &mut Works,
 ) -> u64 {
     let mut bytes = 0;
+    let mut from = 0;
     let station = Station::of(port);
-    while let Some(packet) = burst.get(flights.len()) {
-        let common = if_common(packet, station, |common| {
-            bytes += packet.data().len() as u64;
-            let flow_hash = hasher.hash_v4(common.flow);
-            conntrack.prefetch_tags(flow_hash);
-            let _ = flights.try_push(Flight::new(common, flow_hash, flights.len()));
-        });
-        if !common {
-            bytes += enter_others(burst, port, hasher, conntrack, flights, works);
+    while let (Some(packets), Some(notes)) = (burst.get(from..), flights.get_mut(from..)) {
+        let mut other = None;
+        for (place, (packet, flight)) in packets.iter().zip(notes).enumerate() {
+            let common = if_common(packet, &station, |common| {
+                bytes += packet.data().len() as u64;
+                let flow_hash = hasher.hash_v4(common.flow);
+                let probe = conntrack.approach(flow_hash);
+                *flight = Flight::new(common, flow_hash, probe);
+            });
+            if !common {
+                other = Some(place);
+                break;
+            }
         }
+        let Some(other) = other else { break };
+        from += other;
+        let (others, theirs) = enter_others(burst, from, port, hasher, conntrack, flights, works);
+        (from, bytes) = (from + others, bytes + theirs);
     }
     bytes
 }
 
-/// Takes the packet at the front, which is not IPv4's common one: alone, or, where it is IPv6's,
+/// Takes the packet at `from`, which is not IPv4's common one: alone, or, where it is IPv6's,
 /// with those like it behind it. So IPv6 costs a burst of IPv4 nothing, and a burst of IPv6 is not
-/// asked for IPv4 packet by packet. Returns the bytes of what it took.
+/// asked for IPv4 packet by packet. Returns how many it took, and their bytes.
 #[cold]
 #[inline(never)]
 fn enter_others<B: Buffer>(
     burst: &[B],
+    from: usize,
     port: &PortTable,
     hasher: &KeyHasher,
     conntrack: &Table,
-    flights: &mut ArrayVec<Flight, BURST>,
+    flights: &mut [Flight],
     works: &mut Works,
-) -> u64 {
+) -> (usize, u64) {
     let station = Station::of(port);
-    let first = flights.len();
-    let mut bytes = 0;
-    while let Some(packet) = burst.get(flights.len()) {
+    let (mut place, mut bytes) = (from, 0);
+    while let (Some(packet), Some(flight)) = (burst.get(place), flights.get_mut(place)) {
         // One call of `enter` for each form, so that the common one is written straight to its
         // place: it is read in larger pieces than it is made of, and a copy in between would wait
         // for the pieces to reach the cache.
-        match parse_common_v6(packet, station) {
-            Some(parsed) => enter(flights, works, hasher, conntrack, parsed),
-            None if flights.len() == first => {
-                enter_other(flights, works, hasher, conntrack, packet, port);
+        match parse_common_v6(packet, &station) {
+            Some(parsed) => enter(flight, place, works, hasher, conntrack, parsed),
+            None if place == from => {
+                enter_other(flight, place, works, hasher, conntrack, packet, port);
             }
             None => break,
         }
         bytes += packet.data().len() as u64;
+        place += 1;
     }
-    bytes
+    (place - from, bytes)
 }
 
 /// Finds each flow's slot; starts loading its entry, or, for a flow that has none, what its entry
@@ -86,13 +96,13 @@ pub(super) fn probe_burst(
     now_ms: u32,
 ) {
     let mut missed = ArrayVec::<u8, BURST>::new();
-    for flight in flights.iter_mut() {
-        flight.probe = conntrack.probe(flight.flow_hash);
-        if flight.probe == Probe::NONE {
-            let _ = missed.try_push(flight.place);
-            at_length(flight, works);
-        } else {
-            conntrack.prefetch_entry(flight.probe);
+    for (place, flight) in flights.iter_mut().enumerate() {
+        match conntrack.probe_at(flight.probe, flight.flow_hash) {
+            Some(probe) => {
+                conntrack.prefetch_entry(probe);
+                flight.probe = probe;
+            }
+            None => miss(flight, place, works, &mut missed),
         }
     }
     if !missed.is_empty() {
@@ -100,12 +110,24 @@ pub(super) fn probe_burst(
     }
 }
 
-/// The work of a packet, written now if it was not before.
+#[cold]
+#[inline(never)]
+fn miss(flight: &mut Flight, place: usize, works: &mut Works, missed: &mut ArrayVec<u8, BURST>) {
+    flight.probe = Probe::NONE;
+    let _ = missed.try_push(place as u8);
+    at_length(flight, place, works);
+}
+
+/// The work of the packet at `place`, written now if it was not before.
 #[inline]
-pub(super) fn at_length<'w>(flight: &Flight, works: &'w mut Works) -> Option<&'w mut Work> {
-    let work = works.get_mut(usize::from(flight.place))?;
-    if flight.common.is_some() {
-        *work = Work::new(flight.common.parsed(), flight.flow_hash, flight.place);
+pub(super) fn at_length<'w>(
+    flight: &Flight,
+    place: usize,
+    works: &'w mut Works,
+) -> Option<&'w mut Work> {
+    let work = works.get_mut(place)?;
+    if let Some(common) = flight.common() {
+        *work = Work::new(common.parsed(), flight.flow_hash, place as u8);
     }
     work.probe = flight.probe;
     Some(work)
@@ -140,30 +162,30 @@ pub(super) fn settle<'a>(
 
 #[inline(always)]
 fn enter(
-    flights: &mut ArrayVec<Flight, BURST>,
+    flight: &mut Flight,
+    place: usize,
     works: &mut Works,
     hasher: &KeyHasher,
     conntrack: &Table,
     parsed: Parsed,
 ) {
     let flow_hash = hasher.hash(&parsed.key);
-    conntrack.prefetch_tags(flow_hash);
-    let place = flights.len();
+    *flight = Flight::new(Common::NONE, flow_hash, conntrack.approach(flow_hash));
     if let Some(work) = works.get_mut(place) {
         *work = Work::new(parsed, flow_hash, place as u8);
     }
-    let _ = flights.try_push(Flight::new(Common::NONE, flow_hash, place));
 }
 
 #[cold]
 #[inline(never)]
 fn enter_other<B: Buffer>(
-    flights: &mut ArrayVec<Flight, BURST>,
+    flight: &mut Flight,
+    place: usize,
     works: &mut Works,
     hasher: &KeyHasher,
     conntrack: &Table,
     packet: &B,
     port: &PortTable,
 ) {
-    enter(flights, works, hasher, conntrack, parse_any(packet, port));
+    enter(flight, place, works, hasher, conntrack, parse_any(packet, port));
 }

@@ -127,6 +127,32 @@ impl Buffer for Mbuf {
     }
 
     #[inline(always)]
+    fn reframe_front<const FRONT: usize>(
+        &mut self,
+        before: usize,
+        end: usize,
+        after: usize,
+        fill: impl FnOnce(&mut [u8; FRONT]),
+    ) -> bool {
+        let offset = usize::from(self.data_offset()) + before;
+        let length = usize::from(self.data_length());
+        debug_assert!(!self.is_segmented());
+        if before > end || end > length || after > offset || FRONT + before > end + after {
+            return false;
+        }
+        // As in `reframe`.
+        let (offset, length) = (offset - after, end - before + after);
+        self.set_field(dpdk_sys::WEIR_MBUF_DATA_OFF, offset as u16);
+        self.set_field(dpdk_sys::WEIR_MBUF_DATA_LEN, length as u16);
+        self.set_field(dpdk_sys::WEIR_MBUF_PKT_LEN, length as u32);
+        let buffer: *mut u8 = self.field(dpdk_sys::WEIR_MBUF_BUF_ADDR);
+        // SAFETY: as for `data_mut`; the packet now begins at `offset` and has `length` bytes, which
+        // are no fewer than `FRONT`.
+        fill(unsafe { &mut *buffer.add(offset).cast::<[u8; FRONT]>() });
+        true
+    }
+
+    #[inline(always)]
     fn truncate(&mut self, length: usize) {
         if length < usize::from(self.data_length()) && self.segments() == 1 {
             self.set_length(length as u16);
@@ -150,6 +176,12 @@ impl Buffer for Mbuf {
     #[inline(always)]
     fn is_segmented(&self) -> bool {
         self.segments() != 1
+    }
+
+    #[inline(always)]
+    fn has_bad_checksum(&self) -> bool {
+        let flags: u64 = self.field(dpdk_sys::WEIR_MBUF_OL_FLAGS);
+        flags & dpdk_sys::WEIR_RX_IP_CKSUM_MASK == dpdk_sys::WEIR_RX_IP_CKSUM_BAD
     }
 
     #[inline(always)]
