@@ -39,6 +39,7 @@
 //! Not the Maglev flow hash: that one has to agree between nodes, this one must not.
 
 use crate::key::{Family, FlowKey, V4Words};
+use crate::sent_v6::V6AsSent;
 
 /// Hashes flow keys for one table; see the module's text.
 #[derive(Clone, Copy)]
@@ -58,26 +59,33 @@ impl KeyHasher {
     /// top, the fingerprint from the bottom.
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
-        let [a, b, c, d] = self.seed;
         match key.family() {
             Family::V4 => self.hash_v4(key.v4_words()),
-            Family::V6 => {
-                let [s0, s1, d0, d1, ports] = key.v6_words();
-                let source = fold(s0 ^ a, s1 ^ b);
-                let destination = fold(d0 ^ c, d1 ^ d.rotate_left(32));
-                let both = fold(source ^ a.rotate_left(32), destination ^ ports ^ b);
-                fold(both ^ c, d)
-            }
+            Family::V6 => self.hash_v6_words(key.v6_words()),
         }
     }
-}
 
-impl KeyHasher {
     /// As [`KeyHasher::hash`], for a flow over IPv4.
     #[inline(always)]
     pub fn hash_v4(&self, words: V4Words) -> u64 {
         let [a, b, c, d] = self.seed;
         fold(fold(words.client ^ a, words.service ^ b) ^ c, d)
+    }
+
+    /// As [`KeyHasher::hash`], for the flow of a packet over IPv6.
+    #[inline(always)]
+    pub fn hash_v6(&self, sent: V6AsSent<'_>) -> u64 {
+        self.hash_v6_words(sent.words())
+    }
+
+    /// Source (2), destination (2), ports with protocol and family.
+    #[inline(always)]
+    fn hash_v6_words(&self, [s0, s1, d0, d1, ports]: [u64; 5]) -> u64 {
+        let [a, b, c, d] = self.seed;
+        let source = fold(s0 ^ a, s1 ^ b);
+        let destination = fold(d0 ^ c, d1 ^ d.rotate_left(32));
+        let both = fold(source ^ a.rotate_left(32), destination ^ ports ^ b);
+        fold(both ^ c, d)
     }
 }
 

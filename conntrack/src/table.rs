@@ -29,7 +29,7 @@ use core::ops::Deref;
 
 use crate::entry::{Cause, Entry, Observed, Pin, Removed};
 use crate::evict::Room;
-use crate::key::{FlowKey, V4Words};
+use crate::key::FlowKey;
 use crate::marks::{WINDOW, mark};
 use crate::memory::{Memory, MemoryError, Region};
 use crate::prefetch::prefetch;
@@ -50,7 +50,7 @@ pub struct Table {
 /// Where a flow may be: the answer of [`Table::probe`], verified by [`Table::lookup`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    slot: u32,
+    pub(crate) slot: u32,
 }
 
 impl Probe {
@@ -80,53 +80,6 @@ pub struct Hit<'t> {
     entry: &'t mut Entry,
     mark: &'t mut u16,
     before: State,
-}
-
-/// A live entry whose flow goes on as it did, found by [`Table::steady`]; not yet counted.
-#[derive(Debug)]
-pub struct Steady<'t> {
-    entry: &'t mut Entry,
-}
-
-/// All entries of a table, for as long as nothing else is done with it.
-#[derive(Debug)]
-pub struct Entries<'t> {
-    entries: &'t mut [Entry],
-}
-
-impl Entries<'_> {
-    /// As [`Table::steady`], for a flow over IPv4.
-    #[inline(always)]
-    pub fn steady_v4(
-        &mut self,
-        probe: Probe,
-        words: V4Words,
-        packet: Packet,
-        now: u32,
-        shortest_idle: u32,
-    ) -> Option<Steady<'_>> {
-        // An empty slot holds no entry that is steady, so its tag need not be asked.
-        let entry = self.entries.get_mut(probe.slot as usize)?;
-        let found = entry.key().v4_words();
-        (found.client == words.client
-            && found.service == words.service
-            && entry.is_steady(packet, now, shortest_idle))
-        .then_some(Steady { entry })
-    }
-}
-
-impl Steady<'_> {
-    /// The backend of the flow, the generation of its index, and the VIP.
-    #[inline(always)]
-    pub fn pin(&self) -> Pin {
-        self.entry.pin()
-    }
-
-    /// Takes the packet that [`Table::steady`] was asked for, at the same time.
-    #[inline(always)]
-    pub fn count(self, packet: Packet, now: u32) {
-        self.entry.count(packet, now);
-    }
 }
 
 /// What became of a new flow.
@@ -236,30 +189,6 @@ impl Table {
         }
     }
 
-    /// Stage 3, the short way: the flow's entry, if the probe is right, the entry was not idle for
-    /// `shortest_idle` milliseconds and is no tombstone, and the packet changes nothing but its
-    /// counters. `shortest_idle` is no longer than any timeout of any VIP, so the entry is live.
-    /// `None` says nothing at all: ask [`Table::lookup`], which answers the same at greater length.
-    #[inline(always)]
-    pub fn steady(
-        &mut self,
-        probe: Probe,
-        key: &FlowKey,
-        packet: Packet,
-        now: u32,
-        shortest_idle: u32,
-    ) -> Option<Steady<'_>> {
-        let slot = self.verified(probe, key)?;
-        let entry = self.entries.get_mut(slot)?;
-        entry.is_steady(packet, now, shortest_idle).then_some(Steady { entry })
-    }
-
-    /// The entries alone, for those who look at many.
-    #[inline(always)]
-    pub fn entries(&mut self) -> Entries<'_> {
-        Entries { entries: &mut self.entries }
-    }
-
     /// Stage 3: takes one packet of the flow. `now` is in milliseconds on a monotonic clock
     /// that wraps; `timeouts` are those of the packet's VIP.
     #[inline(never)]
@@ -365,7 +294,7 @@ impl Table {
     /// The probe's slot, if it holds this very flow. A slot that was vacated since keeps its
     /// old key, so the tag is asked first.
     #[inline(always)]
-    fn verified(&self, probe: Probe, key: &FlowKey) -> Option<usize> {
+    pub(crate) fn verified(&self, probe: Probe, key: &FlowKey) -> Option<usize> {
         let slot = probe.slot as usize;
         let entry = self.entries.get(slot)?;
         (*self.tags.get(slot)? != 0 && entry.key() == key).then_some(slot)

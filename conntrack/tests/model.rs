@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use conntrack::{
     Cause, FlowKey, Inserted, KeyHasher, Lookup, Packet, Pin, Probe, Removed, Segment, State,
-    Table, Timeouts,
+    Table, Timeouts, V6AsSent,
 };
 use proptest::prelude::*;
 
@@ -199,6 +199,10 @@ impl World {
         let limits = timeouts(number as u32 % 2);
         // Every other packet goes the short way first, as all do in a worker.
         self.short = !self.short;
+        assert_eq!(
+            self.is_steady_in_short(probe, &key, packet),
+            self.is_steady(probe, &key, packet)
+        );
         if self.short
             && let Some(steady) = self.table.steady(probe, &key, packet, now, SHORTEST_IDLE)
         {
@@ -263,6 +267,29 @@ impl World {
                 }
             }
         }
+    }
+
+    fn is_steady(&mut self, probe: Probe, key: &FlowKey, packet: Packet) -> bool {
+        self.table.steady(probe, key, packet, self.now as u32, SHORTEST_IDLE).is_some()
+    }
+
+    /// The same, asked without the key.
+    fn is_steady_in_short(&mut self, probe: Probe, key: &FlowKey, packet: Packet) -> bool {
+        let (now, mut entries) = (self.now as u32, self.table.entries());
+        let steady = match key.canonical_v6() {
+            None => entries.steady_v4(probe, key.v4_words(), packet, now, SHORTEST_IDLE),
+            Some(bytes) => {
+                let sent = V6AsSent {
+                    source: bytes[..16].try_into().unwrap(),
+                    destination: bytes[16..32].try_into().unwrap(),
+                    source_port: bytes[32..34].try_into().unwrap(),
+                    destination_port: bytes[34..36].try_into().unwrap(),
+                    protocol: bytes[36],
+                };
+                entries.steady_v6(probe, sent, packet, now, SHORTEST_IDLE)
+            }
+        };
+        steady.is_some()
     }
 
     fn reap(&mut self, budget: usize) {

@@ -34,7 +34,7 @@ use crate::wire::{
 };
 
 pub(crate) use common::{Common, Station, if_common, parse_common};
-pub(crate) use common_v6::parse_common_v6;
+pub(crate) use common_v6::{common_v6, parse_common_v6, parsed_v6, sent_v6};
 use transport::{Transport, transport};
 
 /// Tags a frame may carry: 802.1Q inside 802.1ad.

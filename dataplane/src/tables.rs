@@ -15,7 +15,7 @@ use conntrack::Timeouts;
 use maglev::{FlowHasher, Selector};
 
 pub use backend::{Backend, MAX_HEADER, NEVER};
-pub(crate) use backend::{Form, PLAIN};
+pub(crate) use backend::{Form, PLAIN, PLAIN_V6};
 
 use crate::fragment::FragmentOptions;
 use crate::quic::Router;

@@ -245,6 +245,12 @@ impl VipLookup {
         self.services.get(index as usize) == Some(service)
     }
 
+    /// By index, those that [`VipLookup::takes`] says yes for.
+    #[inline(always)]
+    pub(crate) fn services(&self) -> &[Service] {
+        &self.services
+    }
+
     /// By index, the [`Service::word`] of those that [`VipLookup::takes`] says yes for: over IPv4 that
     /// is all there is to say of them.
     #[inline(always)]

@@ -7,12 +7,14 @@ mod ipip;
 mod l2dsr;
 pub mod mss;
 mod outer;
+mod plain_v6;
 mod untagged;
 
 use std::hint::select_unpredictable;
 use std::net::IpAddr;
 
 pub(crate) use ipip::{is_plain, plain, put_plain};
+pub(crate) use plain_v6::put_plain_v6;
 pub(crate) use untagged::rewrite as untagged;
 
 use crate::buffer::Buffer;

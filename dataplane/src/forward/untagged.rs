@@ -177,7 +177,7 @@ fn fill_in<const IP: usize, const FRONT: usize>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use conntrack::{FlowKey, Segment};
     use proptest::prelude::*;
 
@@ -197,7 +197,12 @@ mod tests {
     ];
 
     /// A backend whose addresses are `noise`.
-    fn backend(encapsulation: Encapsulation, entropy: u32, noise: [u8; 32], tags: bool) -> Backend {
+    pub(in crate::forward) fn backend(
+        encapsulation: Encapsulation,
+        entropy: u32,
+        noise: [u8; 32],
+        tags: bool,
+    ) -> Backend {
         let mut header = vec![2; 12];
         let v4 = matches!(
             encapsulation,
@@ -243,7 +248,13 @@ mod tests {
     }
 
     /// A packet of either version, with so much behind its header, and padding.
-    fn packet(v6: bool, hops: u8, class: u8, behind: u16, padding: usize) -> (Vec<u8>, Parsed) {
+    pub(in crate::forward) fn packet(
+        v6: bool,
+        hops: u8,
+        class: u8,
+        behind: u16,
+        padding: usize,
+    ) -> (Vec<u8>, Parsed) {
         let mut frame = vec![4; 12];
         let length = if v6 {
             frame.extend([0x86, 0xdd, 0x60 | class >> 4, class << 4, 0, 7]);

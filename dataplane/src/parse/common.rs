@@ -87,7 +87,7 @@ impl Station {
 /// A common packet: what is not the same for all of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Common {
-    /// Its flow.
+    /// Its flow over IPv4; of a packet over IPv6 nothing.
     pub(crate) flow: V4Words,
     /// As [`Parsed::ip_length`].
     pub(crate) ip_length: u16,
@@ -100,7 +100,17 @@ impl Common {
     pub(crate) const NONE: Self =
         Self { flow: V4Words { client: 0, service: 0 }, ip_length: 0, segment: Segment::Datagram };
 
-    /// The same at length.
+    /// In place of the flow of a common packet over IPv6, which is asked where it lies. No packet's
+    /// words, nor any entry's: what they have for a family is neither.
+    pub(crate) const V6: V4Words = V4Words { client: 0, service: 1 };
+
+    /// A common packet over IPv6.
+    #[inline(always)]
+    pub(super) const fn v6(ip_length: u16, segment: Segment) -> Self {
+        Self { flow: Self::V6, ip_length, segment }
+    }
+
+    /// The same at length, of one over IPv4.
     #[inline]
     pub(crate) fn parsed(&self) -> Parsed {
         Parsed {

@@ -1,9 +1,11 @@
 //! The short way of IPv6: what nearly all of its packets are, found to be so in one go.
 //!
-//! Untagged, no extension header, TCP, nothing wrong. As [`common`](super::common) does for IPv4:
-//! fields that have one right value are compared eight bytes at a time, and all answers meet in
-//! one branch. Everything else takes [`parse_any`], and where this way says anything, that one says
-//! the same: see the tests.
+//! Untagged, no extension header, TCP, a hop left, nothing wrong: what [`common`](super::common) asks
+//! of IPv4, in branches that are never mispredicted. Everything else takes [`parse_any`], and where
+//! this way says anything, that one says the same: see the tests.
+//!
+//! What it finds is written down in a few bytes ([`Common`]): addresses and ports stay where they are,
+//! and are read there again ([`sent_v6`]) when they are compared with those of a flow.
 //!
 //! Addresses are asked less than they are there: one whose first half is zero is not common, so
 //! that the unspecified, the loopback and the IPv4-mapped ones ([`martian`]) need no question each.
@@ -11,12 +13,12 @@
 //! [`martian`]: crate::wire::martian
 //! [`parse_any`]: super::parse_any
 
-use conntrack::FlowKey;
+use conntrack::{FlowKey, Segment, V6AsSent};
 use zerocopy::byteorder::little_endian as little;
-use zerocopy::byteorder::network_endian::{U16, U64};
+use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::common::{SEGMENT, STATION_MASK};
+use super::common::{Common, SEGMENT, STATION_MASK};
 use super::{Kind, Parsed, Station};
 use crate::buffer::Buffer;
 use crate::wire::{EthernetHeader, IpProtocol, Ipv6Header, TcpHeader};
@@ -24,48 +26,79 @@ use crate::wire::{EthernetHeader, IpProtocol, Ipv6Header, TcpHeader};
 /// Bytes in which the common packet has all its headers: Ethernet, IPv6, TCP.
 const COMMON: usize = EthernetHeader::LENGTH + Ipv6Header::LENGTH + TcpHeader::LENGTH;
 
-/// Bytes 8 to 15 of the frame: EtherType, and version.
-const TYPE_MASK: u64 = u64::from_le_bytes([0, 0, 0, 0, 0xff, 0xff, 0xf0, 0]);
-const TYPE: u64 = u64::from_le_bytes([0, 0, 0, 0, 0x86, 0xdd, 0x60, 0]);
+/// Bytes 12 to 15 of the frame: EtherType, and version.
+const TYPE_MASK: u32 = u32::from_le_bytes([0xff, 0xff, 0xf0, 0]);
+const TYPE: u32 = u32::from_le_bytes([0x86, 0xdd, 0x60, 0]);
 
-/// First halves of addresses that nobody has to ask about: not 0, and no group's (ff00::/8).
-const FIRST_GROUP: u64 = 0xff00_0000_0000_0000;
+/// What a group's address begins with (ff00::/8).
+const GROUP: u8 = 0xff;
+
+/// The least payload of an IPv6 packet without extension headers, by the octet of its TCP header that
+/// has the data offset; of a header that is too short, more than a frame can hold.
+static SHORTEST: [u16; 256] = {
+    let mut shortest = [u16::MAX; 256];
+    let mut octet = (TcpHeader::LENGTH / 4) << 4;
+    while octet < 256 {
+        shortest[octet] = (octet as u16 >> 4) * 4;
+        octet += 1;
+    }
+    shortest
+};
 
 /// Parses the common packet; `None` for everything else, whatever it is.
-#[inline(always)]
 pub(crate) fn parse_common_v6<B: Buffer>(buffer: &B, station: &Station) -> Option<Parsed> {
+    let (Common { segment, ip_length, .. }, _) = common_v6(buffer, station)?;
+    parsed_v6(buffer, segment, ip_length)
+}
+
+/// The common packet and its flow; `None` for everything else.
+#[inline(always)]
+pub(crate) fn common_v6<'b, B: Buffer>(
+    buffer: &'b B,
+    station: &Station,
+) -> Option<(Common, V6AsSent<'b>)> {
     let data = buffer.data();
-    let frame: &[u8; COMMON] = data.first_chunk()?;
-    let front = Front::ref_from_bytes(frame).ok()?;
-    let payload_length = u32::from(front.payload_length.get());
-    let tcp_length = u32::from(front.data_offset >> 2) & 0x3c;
+    let front = Front::of(data)?;
+    let payload_length = front.payload_length.get();
     // A frame of more than 16 bits' length, which no device has, is asked for what is left of it:
     // that is shorter, and what is found to fit has a length that fits 16 bits, too.
     let frame_length = u32::from(data.len() as u16);
-    let wrong = ((front.station.get() & STATION_MASK) ^ station.bits())
-        | ((front.kind.get() & TYPE_MASK) ^ TYPE)
-        | u64::from(front.next_header ^ IpProtocol::TCP.0);
-    let half = |address: &[u8; 16]| {
-        U64::read_from_prefix(address).map_or(0, |(half, _)| half.get().wrapping_sub(1))
-    };
-    let common = (wrong == 0)
-        & (tcp_length >= TcpHeader::LENGTH as u32)
-        & (payload_length >= tcp_length)
-        & (payload_length + (EthernetHeader::LENGTH + Ipv6Header::LENGTH) as u32 <= frame_length)
-        & (half(&front.source) < FIRST_GROUP - 1)
-        & (half(&front.destination) < FIRST_GROUP - 1)
-        & (u128::from_ne_bytes(front.source) != u128::from_ne_bytes(front.destination))
-        & !buffer.is_segmented();
+    let [source, source_rest] = front.source.map(little::U64::get);
+    let [destination, destination_rest] = front.destination.map(little::U64::get);
+    let common = (front.station.get() & STATION_MASK == station.bits())
+        && (front.kind.get() & TYPE_MASK == TYPE)
+        && front.next_header == IpProtocol::TCP.0
+        && front.hop_limit > 1
+        && payload_length >= SHORTEST[usize::from(front.data_offset)]
+        && u32::from(payload_length) + (EthernetHeader::LENGTH + Ipv6Header::LENGTH) as u32
+            <= frame_length
+        && (source != 0) & (source as u8 != GROUP)
+        && (destination != 0) & (destination as u8 != GROUP)
+        && (source ^ destination) | (source_rest ^ destination_rest) != 0
+        && !buffer.is_segmented();
     if !common {
         return None;
     }
+    let ip_length = payload_length + Ipv6Header::LENGTH as u16;
+    Some((Common::v6(ip_length, SEGMENT[usize::from(front.flags)]), front.sent()))
+}
+
+/// The flow of a common packet, where it lies in the packet. `None` for what is too short for one.
+#[inline(always)]
+pub(crate) fn sent_v6<B: Buffer>(buffer: &B) -> Option<V6AsSent<'_>> {
+    Front::of(buffer.data()).map(Front::sent)
+}
+
+/// What is known of a common packet, at length. `None` for what is too short for one.
+#[inline]
+pub(crate) fn parsed_v6<B: Buffer>(buffer: &B, segment: Segment, ip_length: u16) -> Option<Parsed> {
     Some(Parsed {
         kind: Kind::Flow,
-        segment: SEGMENT[usize::from(front.flags)],
+        segment,
         link_length: EthernetHeader::LENGTH as u8,
         header_length: Ipv6Header::LENGTH as u16,
-        ip_length: payload_length as u16 + Ipv6Header::LENGTH as u16,
-        key: FlowKey::v6_as_sent(front.source, front.destination, front.ports, IpProtocol::TCP.0),
+        ip_length,
+        key: FlowKey::from_v6_as_sent(sent_v6(buffer)?),
     })
 }
 
@@ -76,15 +109,18 @@ pub(crate) fn parse_common_v6<B: Buffer>(buffer: &B, station: &Station) -> Optio
 struct Front {
     /// Bytes 0 to 7: destination, and the beginning of the source.
     station: little::U64,
-    /// Bytes 8 to 15: up to the EtherType, and the first two of the IPv6 header.
-    kind: little::U64,
+    source_mac: [u8; 4],
+    /// Bytes 12 to 15: the EtherType, and the first two of the IPv6 header.
+    kind: little::U32,
     flow_label: U16,
     payload_length: U16,
     next_header: u8,
     hop_limit: u8,
-    source: [u8; 16],
-    destination: [u8; 16],
-    ports: [u8; 4],
+    /// Each half for itself.
+    source: [little::U64; 2],
+    destination: [little::U64; 2],
+    source_port: [u8; 2],
+    destination_port: [u8; 2],
     sequence: [u8; 8],
     data_offset: u8,
     flags: u8,
@@ -92,6 +128,27 @@ struct Front {
 }
 
 const _: () = assert!(size_of::<Front>() == COMMON);
+
+impl Front {
+    #[inline(always)]
+    fn of(data: &[u8]) -> Option<&Self> {
+        let frame: &[u8; COMMON] = data.first_chunk()?;
+        Self::ref_from_bytes(frame).ok()
+    }
+
+    /// The flow, if this is the front of a common packet.
+    #[inline(always)]
+    fn sent(&self) -> V6AsSent<'_> {
+        let Self { source, destination, source_port, destination_port, .. } = self;
+        V6AsSent {
+            source: zerocopy::transmute_ref!(source),
+            destination: zerocopy::transmute_ref!(destination),
+            source_port: *source_port,
+            destination_port: *destination_port,
+            protocol: IpProtocol::TCP.0,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -141,6 +198,15 @@ mod tests {
         assert!(!is_common(&Frame::new(&sound(0)), &port(Some(LinkTags::single(7)))));
         assert!(!is_common(&Frame::segmented(&sound(0)), &port(None)));
         assert!(!is_common(&Frame::new(&sound(0)[..73]), &port(None)));
+    }
+
+    #[test]
+    fn a_packet_without_a_hop_left_is_not_common() {
+        for (hops, common) in [(0, false), (1, false), (2, true), (255, true)] {
+            let mut bytes = sound(0);
+            bytes[SOURCE - 1] = hops;
+            assert_eq!(is_common(&Frame::new(&bytes), &port(None)), common, "{hops}");
+        }
     }
 
     #[test]

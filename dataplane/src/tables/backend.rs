@@ -12,6 +12,9 @@ use crate::wire::{EthernetHeader, Ipv4Header, Ipv6Header};
 /// Bytes of the header that most packets get: Ethernet without tags, and IPv4.
 pub(crate) const PLAIN: usize = EthernetHeader::LENGTH + Ipv4Header::LENGTH;
 
+/// Bytes of the header that most packets over IPv6 get: Ethernet without tags, and IPv6.
+pub(crate) const PLAIN_V6: usize = EthernetHeader::LENGTH + Ipv6Header::LENGTH;
+
 /// Longest header put in front of a packet: Ethernet, two tags, an IPv6 header, a UDP header, a GUE
 /// header with private data, and two bytes of room. Hops come on top, packet by packet.
 pub const MAX_HEADER: usize = 84;
@@ -68,12 +71,20 @@ impl Form {
     const OTHER: u16 = 1;
     /// Bits of its source are the flow's.
     const VARIED: u16 = 2;
-    const PORT: u32 = 2;
+    /// The header is IPv6's behind an untagged link's ([`PLAIN_V6`]).
+    const SIX: u16 = 4;
+    const PORT: u32 = 3;
 
     /// All that packets over IPv4 need is a [`PLAIN`] header.
     #[inline(always)]
     pub(crate) fn is_plain(self) -> bool {
         self.0 & Self::OTHER == 0
+    }
+
+    /// All that packets over IPv6 need is a [`PLAIN_V6`] header.
+    #[inline(always)]
+    pub(crate) fn is_plain_v6(self) -> bool {
+        self.0 & Self::SIX != 0
     }
 
     /// Bits of the outer source are the flow's.
@@ -123,12 +134,12 @@ impl Backend {
         if !goes_on || !self.reachable {
             return NEVER;
         }
-        let plain =
-            self.encapsulation == Encapsulation::Ipip4 && usize::from(self.header_length) == PLAIN;
         let mut form = u16::from(self.port) << Form::PORT;
-        if !plain {
-            form |= Form::OTHER;
-        }
+        form |= match (self.encapsulation, usize::from(self.header_length)) {
+            (Encapsulation::Ipip4, PLAIN) => 0,
+            (Encapsulation::Ipip6, PLAIN_V6) => Form::OTHER | Form::SIX,
+            _ => Form::OTHER,
+        };
         if self.source_entropy != 0 {
             form |= Form::VARIED;
         }
@@ -185,13 +196,22 @@ mod tests {
 
     #[test]
     fn a_backend_is_ready_for_flows_of_its_own_generation_alone() {
+        // Whether it is the plain one of IPv4, of IPv6.
+        let forms = [
+            (Encapsulation::Ipip4, PLAIN, (true, false)),
+            (Encapsulation::Ipip4, PLAIN + 4, (false, false)),
+            (Encapsulation::Ipip6, PLAIN_V6, (false, true)),
+            (Encapsulation::Ipip6, PLAIN_V6 + 4, (false, false)),
+            (Encapsulation::Gre6, PLAIN_V6, (false, false)),
+        ];
         let states = [BackendState::Active, BackendState::Draining, BackendState::Gone];
         for generation in [0, 1, 2, 0x7fff, 0xffff] {
             for (state, reachable) in states.into_iter().flat_map(|s| [(s, true), (s, false)]) {
                 let mut backend = Backend { state, reachable, ..Backend::gone(generation) };
-                for (header_length, port, entropy) in [(PLAIN as u8, 0, 0), (54, 255, 0xffff)] {
-                    let plain = usize::from(header_length) == PLAIN;
-                    (backend.header_length, backend.port) = (header_length, port);
+                for (encapsulation, header_length, plain) in forms {
+                    let (port, entropy) = if plain.0 { (0, 0) } else { (255, 0xffff) };
+                    backend.encapsulation = encapsulation;
+                    (backend.header_length, backend.port) = (header_length as u8, port);
                     backend.source_entropy = entropy;
                     backend.seal();
                     let goes_on = state != BackendState::Gone && reachable;
@@ -199,8 +219,10 @@ mod tests {
                         assert_eq!(backend.is_ready_for(pinned), goes_on && pinned == generation);
                     }
                     let form = backend.form();
-                    let found = (form.is_plain(), form.is_varied(), form.port());
-                    assert!(!goes_on || found == (plain, entropy != 0, port));
+                    let found = (form.is_plain(), form.is_plain_v6());
+                    assert!(!goes_on || found == plain);
+                    let found = (form.is_varied(), form.port());
+                    assert!(!goes_on || found == (entropy != 0, port));
                 }
             }
         }

@@ -43,11 +43,26 @@ impl Flight {
         Self { flow_hash, flow, ip_length, segment, probe, vip: 0, backend: 0 }
     }
 
-    /// What was parsed, if it was a common packet.
+    /// Begins with a common packet over IPv6, of which nothing else is asked.
     #[inline(always)]
-    pub(super) fn common(&self) -> Option<Common> {
+    pub(super) fn begin_v6(&mut self, common: Common, flow_hash: u64, probe: Probe) {
+        let Common { flow, ip_length, segment } = common;
+        (self.flow_hash, self.probe) = (flow_hash, probe);
+        (self.flow.service, self.ip_length, self.segment) = (flow.service, ip_length, segment);
+    }
+
+    /// What was parsed, if it was a common packet over IPv4.
+    #[inline(always)]
+    pub(super) fn common_v4(&self) -> Option<Common> {
         let Self { flow, ip_length, segment, .. } = *self;
-        self.is_common().then_some(Common { flow, ip_length, segment })
+        let is_v4 = self.is_common() && !self.is_v6();
+        is_v4.then_some(Common { flow, ip_length, segment })
+    }
+
+    /// Whether it is a common packet over IPv6.
+    #[inline(always)]
+    pub(super) fn is_v6(&self) -> bool {
+        self.flow.service == Common::V6.service
     }
 
     #[inline(always)]
@@ -135,7 +150,7 @@ impl<P: Port, M: Meter> Core<P, M> {
         self.counters.received_bytes.add(bytes);
         let flights = self.flights.get_mut(..count).unwrap_or_default();
         let works = &mut *self.works;
-        probe_burst(flights, works, &self.conntrack, tables, &self.counters, now_ms);
+        probe_burst(burst, flights, works, &self.conntrack, tables, &self.counters, now_ms);
         self.meter.passed(Stage::Probe);
         let ready = self.send_ready(burst, tables, now_ms);
         // What is left: to be answered, held, given to others, or dropped.

@@ -4,6 +4,8 @@
 //! Choice and rewrite are one loop: what the one has found the other has in registers. The VIP is
 //! not looked up: the entry names it, and whether that is still right is one comparison.
 
+mod v6;
+
 use conntrack::{Packet, Pin, Probe, Segment, Steady, Table};
 
 use super::burst::flush_to;
@@ -209,7 +211,12 @@ impl Desk<'_> {
     ) {
         let mut from = 0;
         while from < flights.len() {
-            let found = self.find(flights.get_mut(from..).unwrap_or_default());
+            let behind = flights.get_mut(from..).unwrap_or_default();
+            let is_v6 = behind.first().is_some_and(Flight::is_v6);
+            let found = match is_v6 {
+                true => self.find_v6(burst.get(from..).unwrap_or_default(), behind),
+                false => self.find(behind),
+            };
             let to = from + found;
             let run = flights.get(from..to).unwrap_or_default();
             let packets = burst.get_mut(from..to).unwrap_or_default();
@@ -218,7 +225,11 @@ impl Desk<'_> {
                 record_found(works, from, run);
             }
             self.prepare_found(from, packets, run, works);
-            from = self.prepare_others(to, burst, flights, works);
+            from = match flights.get(to) {
+                // Common, but of the other version: not asked yet.
+                Some(next) if next.is_common() && next.is_v6() != is_v6 => to,
+                _ => self.prepare_others(to, burst, flights, works),
+            };
         }
     }
 
@@ -290,6 +301,7 @@ impl Desk<'_> {
         let Some(form) = tables.backend(first.backend).map(Backend::form) else { return 0 };
         let (backends, outer) = (&*tables.backends, &mut self.outer);
         let (count, bytes) = match (form.is_plain(), form.is_varied()) {
+            _ if first.is_v6() => v6::put_headers(packets, run, backends, form, outer),
             (true, false) => put_plain::<false, B>(packets, run, backends, form, outer),
             (true, true) => put_plain::<true, B>(packets, run, backends, form, outer),
             (false, _) => put_other(packets, run, backends, form, outer),
@@ -312,18 +324,22 @@ impl Desk<'_> {
             self.ways.stays(place);
             return;
         };
-        if put_header(packet, flight, backend, &mut self.outer) {
+        let done = match flight.is_v6() {
+            true => v6::put_header(packet, flight, backend, &mut self.outer),
+            false => put_header(packet, flight, backend, &mut self.outer),
+        };
+        if done {
             self.traffic.count(vip, index, flight.ip_length);
             self.ways.go(place, 1, backend.port, packet.data().len() as u64);
-        } else if let Some(work) = at_length(flight, place, works) {
+        } else if let Some(work) = at_length(packet, flight, place, works) {
             self.prepare_for(place, packet, work, Chosen { vip, index, backend });
         } else {
             self.ways.stays(place);
         }
     }
 
-    /// Makes ready the packet at `from`, and with it those behind it that are not common: a burst of
-    /// IPv6 is taken here in one go. Returns where the others begin.
+    /// Makes ready the packet at `from`, and with it those behind it that are not common. Returns
+    /// where the others begin.
     #[inline(never)]
     fn prepare_others<B: Buffer>(
         &mut self,
@@ -354,7 +370,7 @@ impl Desk<'_> {
         let work = match flight.probe {
             // Was written to be prepared.
             Probe::NONE => works.get_mut(place),
-            _ => at_length(flight, place, works),
+            _ => at_length(packet, flight, place, works),
         };
         let Some(work) = work else {
             self.ways.stays(place);
@@ -505,7 +521,7 @@ fn put_header<B: Buffer>(
     outer: &mut OuterHeaders,
 ) -> bool {
     // Never put together: what is asked of it is known here.
-    let Some(parsed) = flight.common().map(|common| common.parsed()) else { return false };
+    let Some(parsed) = flight.common_v4().map(|common| common.parsed()) else { return false };
     forward::untagged(packet, &parsed, backend, flight.flow_hash, outer)
         .is_some_and(|result| result.is_ok())
 }

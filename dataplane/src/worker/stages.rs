@@ -11,10 +11,11 @@ use super::missed::prepare_burst;
 use crate::buffer::Buffer;
 use crate::classify::{Class, classify};
 use crate::counters::WorkerCounters;
-use crate::parse::{Common, Parsed, Station, if_common, parse_any, parse_common_v6};
+use crate::parse::{Common, Parsed, Station, common_v6, if_common, parse_any, parsed_v6};
 use crate::port::BURST;
 use crate::select::{Chosen, Selection, Selector, Tally};
 use crate::tables::{PortTable, Tables};
+use crate::verdict::DropReason;
 
 /// Parses; starts loading the tags of each flow. Returns the bytes of all packets.
 #[inline(never)]
@@ -66,28 +67,32 @@ fn enter_others<B: Buffer>(
     works: &mut Works,
 ) -> (usize, u64) {
     let station = Station::of(port);
-    let (mut place, mut bytes) = (from, 0);
-    while let (Some(packet), Some(flight)) = (burst.get(place), flights.get_mut(place)) {
-        // One call of `enter` for each form, so that the common one is written straight to its
-        // place: it is read in larger pieces than it is made of, and a copy in between would wait
-        // for the pieces to reach the cache.
-        match parse_common_v6(packet, &station) {
-            Some(parsed) => enter(flight, place, works, hasher, conntrack, parsed),
-            None if place == from => {
-                enter_other(flight, place, works, hasher, conntrack, packet, port);
+    let (mut taken, mut bytes) = (0, 0);
+    let (Some(packets), Some(notes)) = (burst.get(from..), flights.get_mut(from..)) else {
+        return (taken, bytes);
+    };
+    for (packet, flight) in packets.iter().zip(notes) {
+        match common_v6(packet, &station) {
+            Some((common, sent)) => {
+                let flow_hash = hasher.hash_v6(sent);
+                flight.begin_v6(common, flow_hash, conntrack.approach(flow_hash));
+            }
+            None if taken == 0 => {
+                enter_other(flight, from, works, hasher, conntrack, packet, port);
             }
             None => break,
         }
         bytes += packet.data().len() as u64;
-        place += 1;
+        taken += 1;
     }
-    (place - from, bytes)
+    (taken, bytes)
 }
 
 /// Finds each flow's slot; starts loading its entry, or, for a flow that has none, what its entry
 /// will be made of.
 #[inline(never)]
-pub(super) fn probe_burst(
+pub(super) fn probe_burst<B: Buffer>(
+    burst: &[B],
     flights: &mut [Flight],
     works: &mut Works,
     conntrack: &Table,
@@ -102,7 +107,7 @@ pub(super) fn probe_burst(
                 conntrack.prefetch_entry(probe);
                 flight.probe = probe;
             }
-            None => miss(flight, place, works, &mut missed),
+            None => miss(burst, flight, place, works, &mut missed),
         }
     }
     if !missed.is_empty() {
@@ -112,21 +117,34 @@ pub(super) fn probe_burst(
 
 #[cold]
 #[inline(never)]
-fn miss(flight: &mut Flight, place: usize, works: &mut Works, missed: &mut ArrayVec<u8, BURST>) {
+fn miss<B: Buffer>(
+    burst: &[B],
+    flight: &mut Flight,
+    place: usize,
+    works: &mut Works,
+    missed: &mut ArrayVec<u8, BURST>,
+) {
     flight.probe = Probe::NONE;
-    let _ = missed.try_push(place as u8);
-    at_length(flight, place, works);
+    if let Some(packet) = burst.get(place) {
+        let _ = missed.try_push(place as u8);
+        at_length(packet, flight, place, works);
+    }
 }
 
 /// The work of the packet at `place`, written now if it was not before.
 #[inline]
-pub(super) fn at_length<'w>(
+pub(super) fn at_length<'w, B: Buffer>(
+    packet: &B,
     flight: &Flight,
     place: usize,
     works: &'w mut Works,
 ) -> Option<&'w mut Work> {
     let work = works.get_mut(place)?;
-    if let Some(common) = flight.common() {
+    if flight.is_v6() {
+        let parsed = parsed_v6(packet, flight.segment, flight.ip_length);
+        let parsed = parsed.unwrap_or(Parsed::dropped(DropReason::BadIpLength));
+        *work = Work::new(parsed, flight.flow_hash, place as u8);
+    } else if let Some(common) = flight.common_v4() {
         *work = Work::new(common.parsed(), flight.flow_hash, place as u8);
     }
     work.probe = flight.probe;
@@ -160,22 +178,6 @@ pub(super) fn settle<'a>(
     Some(Chosen { vip, index, backend: tables.backend(index)? })
 }
 
-#[inline(always)]
-fn enter(
-    flight: &mut Flight,
-    place: usize,
-    works: &mut Works,
-    hasher: &KeyHasher,
-    conntrack: &Table,
-    parsed: Parsed,
-) {
-    let flow_hash = hasher.hash(&parsed.key);
-    *flight = Flight::new(Common::NONE, flow_hash, conntrack.approach(flow_hash));
-    if let Some(work) = works.get_mut(place) {
-        *work = Work::new(parsed, flow_hash, place as u8);
-    }
-}
-
 #[cold]
 #[inline(never)]
 fn enter_other<B: Buffer>(
@@ -187,5 +189,10 @@ fn enter_other<B: Buffer>(
     packet: &B,
     port: &PortTable,
 ) {
-    enter(flight, place, works, hasher, conntrack, parse_any(packet, port));
+    let parsed = parse_any(packet, port);
+    let flow_hash = hasher.hash(&parsed.key);
+    *flight = Flight::new(Common::NONE, flow_hash, conntrack.approach(flow_hash));
+    if let Some(work) = works.get_mut(place) {
+        *work = Work::new(parsed, flow_hash, place as u8);
+    }
 }
