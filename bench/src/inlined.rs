@@ -76,7 +76,7 @@ pub const PARTS: [&str; 10] = [
 
 /// Files, or the beginnings of their names, and the part of the path that they are. What is in
 /// none (the key, the headers' layout, the standard library) belongs to who uses it.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 21] = [
     ("dataplane/src/port/", "port"),
     ("shim.c", "port"),
     ("dataplane/src/parse", "parse"),
@@ -84,6 +84,7 @@ const FILES: [(&str, &str); 20] = [
     ("dataplane/src/classify", "classify"),
     ("dataplane/src/vip", "classify"),
     ("conntrack/src/table", "conntrack"),
+    ("conntrack/src/steady", "conntrack"),
     ("conntrack/src/lanes", "conntrack"),
     ("conntrack/src/tags", "conntrack"),
     ("conntrack/src/entry", "conntrack"),
