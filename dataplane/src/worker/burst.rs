@@ -69,6 +69,12 @@ impl Flight {
     pub(super) fn is_common(&self) -> bool {
         self.flow.service != Common::NONE.flow.service
     }
+
+    /// Whether it is common, and there is a slot that its flow may be in.
+    #[inline(always)]
+    pub(super) fn may_go_on(&self) -> bool {
+        self.is_common() && self.probe != Probe::NONE
+    }
 }
 
 // Fewer words are fewer instructions for every packet.

@@ -213,9 +213,10 @@ impl Desk<'_> {
         while from < flights.len() {
             let behind = flights.get_mut(from..).unwrap_or_default();
             let is_v6 = behind.first().is_some_and(Flight::is_v6);
-            let found = match is_v6 {
-                true => self.find_v6(burst.get(from..).unwrap_or_default(), behind),
-                false => self.find(behind),
+            let found = match behind.first() {
+                Some(first) if !first.may_go_on() => 0,
+                _ if is_v6 => self.find_v6(burst.get(from..).unwrap_or_default(), behind),
+                _ => self.find(behind),
             };
             let to = from + found;
             let run = flights.get(from..to).unwrap_or_default();
@@ -226,8 +227,8 @@ impl Desk<'_> {
             }
             self.prepare_found(from, packets, run, works);
             from = match flights.get(to) {
-                // Common, but of the other version: not asked yet.
-                Some(next) if next.is_common() && next.is_v6() != is_v6 => to,
+                // Of the other version: not asked yet.
+                Some(next) if next.may_go_on() && next.is_v6() != is_v6 => to,
                 _ => self.prepare_others(to, burst, flights, works),
             };
         }
@@ -338,8 +339,8 @@ impl Desk<'_> {
         }
     }
 
-    /// Makes ready the packet at `from`, and with it those behind it that are not common. Returns
-    /// where the others begin.
+    /// Makes ready the packet at `from`, and with it those behind it that may not simply go on.
+    /// Returns where the others begin.
     #[inline(never)]
     fn prepare_others<B: Buffer>(
         &mut self,
@@ -350,7 +351,7 @@ impl Desk<'_> {
     ) -> usize {
         let mut place = from;
         while let (Some(packet), Some(flight)) = (burst.get_mut(place), flights.get(place))
-            && (place == from || !flight.is_common())
+            && (place == from || !flight.may_go_on())
         {
             self.prepare_other(place, packet, flight, works);
             place += 1;
