@@ -281,7 +281,10 @@ mod tests {
         };
         let mut worker = Worker::metered(options, Told(teller));
         assert_eq!(worker.poll(1_000_000), 1);
-        let stages: Vec<Stage> = told.try_iter().filter(|stage| *stage != Stage::Rest).collect();
+        let told_of = || told.try_iter().filter(|stage| *stage != Stage::Rest).collect::<Vec<_>>();
+        let mut stages = told_of();
+        // The burst itself is transmitted before what else waits to be.
+        stages.dedup();
         assert_eq!(
             stages,
             Stage::ALL.into_iter().filter(|stage| *stage != Stage::Rest).collect::<Vec<_>>()
@@ -289,7 +292,6 @@ mod tests {
 
         // Without packets there is less to tell.
         assert_eq!(worker.poll(1_000_000), 0);
-        let stages: Vec<Stage> = told.try_iter().filter(|stage| *stage != Stage::Rest).collect();
-        assert_eq!(stages, [Stage::Receive, Stage::Transmit, Stage::Reap]);
+        assert_eq!(told_of(), [Stage::Receive, Stage::Transmit, Stage::Reap]);
     }
 }

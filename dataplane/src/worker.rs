@@ -11,6 +11,7 @@ mod handoff;
 mod icmp;
 mod idle;
 mod missed;
+mod notes;
 mod probe;
 mod ready;
 mod show;
@@ -46,7 +47,7 @@ use crate::select;
 use crate::tables::Tables;
 use crate::verdict::Outcome;
 
-use burst::{Flights, Works};
+use notes::{Flights, Works};
 use show::Show;
 
 /// Slots the reaper visits at most between two bursts.
@@ -132,8 +133,8 @@ impl<P: Port, M: Meter> Worker<P, M> {
             handoff: Handoff::alone(),
             datagrams: Datagrams::default(),
             rss: Arc::new([]),
-            flights: burst::flights(),
-            works: burst::works(),
+            flights: notes::flights(),
+            works: notes::works(),
             outcomes: arrayvec::ArrayVec::new(),
             recording: true,
             conntrack: options.conntrack,

@@ -5,7 +5,7 @@
 //!              flow, which the first of them names                    flow, and from there out
 //! ```
 
-use super::burst::Work;
+use super::notes::Work;
 use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::fragment::datagrams::Arrival;

@@ -12,7 +12,7 @@
 //! its pool: transmit queues free to one pool only, and caches of a thread hold buffers of its own
 //! pool only.
 
-use super::burst::Work;
+use super::notes::Work;
 use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::handoff::{ARRIVED, Errand, Handed};

@@ -4,7 +4,7 @@
 use arrayvec::ArrayVec;
 use conntrack::Family;
 
-use super::burst::Work;
+use super::notes::Work;
 use super::{Core, Meter};
 use crate::buffer::Buffer;
 use crate::forward::{self, fragment, mss};

@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use conntrack::{Family, Table};
 use maglev::FlowHasher;
 
-use super::burst::Work;
+use super::notes::Work;
 use crate::classify::{Class, classify};
 use crate::counters::WorkerCounters;
 use crate::port::BURST;

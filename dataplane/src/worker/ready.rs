@@ -1,26 +1,38 @@
 //! The last stage of nearly all packets: their flow goes on, at a backend that can be reached, and
 //! all they need is its header.
 //!
-//! Choice and rewrite are one loop: what the one has found the other has in registers. The VIP is
-//! not looked up: the entry names it, and whether that is still right is one comparison.
+//! Packets go in runs, in their order: those whose flows simply go on are found in one loop, get their
+//! headers in a second and are counted in a third, each of which has all that it works with in
+//! registers. What stands behind them takes longer, and is taken one by one. The VIP of a flow that
+//! goes on is not looked up: the entry names it, and whether that is still right is one comparison.
+//!
+//! ```text
+//! prepare ─┬─ v4, v6   whom a run goes to, its headers
+//!          ├─ rewrite  any other packet's header
+//!          └─ ways     which port each goes to
+//! ```
 
+mod rewrite;
+mod v4;
 mod v6;
+mod ways;
 
 use conntrack::{Packet, Pin, Probe, Segment, Steady, Table};
 
+use self::rewrite::rewrite;
+use self::ways::Ways;
 use super::burst::flush_to;
-use super::burst::{Flight, Work, Works};
+use super::notes::{Flight, Work, Works};
 use super::stages::{at_length, settle};
 use super::{Core, Meter, Stage};
 use crate::buffer::Buffer;
 use crate::classify::Class;
 use crate::counters::Traffic;
-use crate::forward::{self, OuterHeaders};
+use crate::forward::OuterHeaders;
 use crate::parse::Kind;
-use crate::port::{BURST, Burst, Port};
-use crate::second_chance::second_address;
+use crate::port::{Burst, Port};
 use crate::select::{Chosen, Selection, Selector, Tally};
-use crate::tables::{Backend, Form, PLAIN, Tables};
+use crate::tables::{Backend, Tables};
 use crate::verdict::{DropReason, Outcome, Verdict};
 
 impl<P: Port, M: Meter> Core<P, M> {
@@ -126,64 +138,6 @@ impl<P: Port, M: Meter> Core<P, M> {
     }
 }
 
-/// Where the packets of a burst go, by their places: nearly always all to one port.
-#[derive(Clone, Copy, Debug)]
-struct Ways {
-    /// That of the first which goes anywhere.
-    most: Option<u8>,
-    /// Those that do not go there: to the port that is kept for them, or nowhere yet.
-    aside: u64,
-    /// Those that stay.
-    staying: u64,
-    ports: [u8; BURST],
-    /// Of all frames that go to the port that most go to, as they are sent.
-    bytes: u64,
-}
-
-const _: () = assert!(BURST <= u64::BITS as usize);
-
-impl Ways {
-    fn new() -> Self {
-        Self { most: None, aside: 0, staying: 0, ports: [0; BURST], bytes: 0 }
-    }
-
-    fn port(&self) -> u8 {
-        self.most.unwrap_or(0)
-    }
-
-    /// `count` packets, from that at `place` on, go to `port`, with so many bytes altogether.
-    #[inline(always)]
-    fn go(&mut self, place: usize, count: usize, port: u8, bytes: u64) {
-        if count == 0 {
-            return;
-        }
-        if *self.most.get_or_insert(port) == port {
-            self.bytes += bytes;
-            return;
-        }
-        for (place, slot) in self.ports.iter_mut().enumerate().skip(place).take(count) {
-            self.aside |= 1 << place;
-            *slot = port;
-        }
-    }
-
-    #[inline(always)]
-    fn stays(&mut self, place: usize) {
-        self.aside |= 1 << place;
-        self.staying |= 1 << place;
-    }
-
-    /// The port that it goes to, if any.
-    fn of(&self, place: usize) -> Option<u8> {
-        let is_in = |places: u64| places >> place & 1 != 0;
-        match (is_in(self.staying), is_in(self.aside)) {
-            (true, _) => None,
-            (false, true) => self.ports.get(place).copied(),
-            (false, false) => Some(self.port()),
-        }
-    }
-}
-
 /// What a burst is made ready to be sent with.
 struct Desk<'w> {
     selector: Selector<'w>,
@@ -198,10 +152,6 @@ struct Desk<'w> {
 impl Desk<'_> {
     /// Makes ready what can be sent of a burst. `RECORDING`: who gets it is kept for
     /// [`Core::record_sent`].
-    ///
-    /// Packets go in runs, in their order: those whose flows simply go on are found in one loop, get
-    /// their headers in a second and are counted in a third, each of which has all that it works with
-    /// in registers. What stands behind them takes longer.
     #[inline(never)]
     fn prepare<const RECORDING: bool, B: Buffer>(
         &mut self,
@@ -216,7 +166,7 @@ impl Desk<'_> {
             let found = match behind.first() {
                 Some(first) if !first.may_go_on() => 0,
                 _ if is_v6 => self.find_v6(burst.get(from..).unwrap_or_default(), behind),
-                _ => self.find(behind),
+                _ => self.find_v4(behind),
             };
             let to = from + found;
             let run = flights.get(from..to).unwrap_or_default();
@@ -232,32 +182,6 @@ impl Desk<'_> {
                 _ => self.prepare_others(to, burst, flights, works),
             };
         }
-    }
-
-    /// Finds whom the packets at the front go to, as long as their flows go on and their backends are
-    /// ready for them, and counts these. Returns how many.
-    #[inline(never)]
-    fn find(&mut self, flights: &mut [Flight]) -> usize {
-        let Selector { tables, conntrack, now_ms, .. } = &mut self.selector;
-        let (now_ms, shortest_idle) = (*now_ms, self.shortest_idle);
-        let mut entries = conntrack.entries();
-        let (backends, services) = (&*tables.backends, tables.lookup.service_words());
-        let goes_on = |flight: &mut Flight| {
-            let &mut Flight { flow, ip_length, segment, probe, .. } = flight;
-            let taken = Packet { segment, length: ip_length };
-            let steady = entries.steady_v4(probe, flow, taken, now_ms, shortest_idle)?;
-            let Pin { backend: index, generation, vip } = steady.pin();
-            let backend = backends.get(index as usize)?;
-            let fits = backend.is_ready_for(generation)
-                && ip_length <= backend.inner_mtu
-                && services.get(vip as usize) == Some(&flow.service);
-            fits.then(|| {
-                steady.count(taken, now_ms);
-                (flight.backend, flight.vip) = (index, vip);
-            })
-        };
-        let count = flights.len();
-        flights.iter_mut().map(goes_on).position(|found| found.is_none()).unwrap_or(count)
     }
 
     /// Makes ready the packets of `run`, the first of which is at `from`, for whom was found for them.
@@ -301,11 +225,9 @@ impl Desk<'_> {
         let tables = self.selector.tables;
         let Some(form) = tables.backend(first.backend).map(Backend::form) else { return 0 };
         let (backends, outer) = (&*tables.backends, &mut self.outer);
-        let (count, bytes) = match (form.is_plain(), form.is_varied()) {
-            _ if first.is_v6() => v6::put_headers(packets, run, backends, form, outer),
-            (true, false) => put_plain::<false, B>(packets, run, backends, form, outer),
-            (true, true) => put_plain::<true, B>(packets, run, backends, form, outer),
-            (false, _) => put_other(packets, run, backends, form, outer),
+        let (count, bytes) = match first.is_v6() {
+            true => v6::put_headers(packets, run, backends, form, outer),
+            false => v4::put_headers(packets, run, backends, form, outer),
         };
         self.ways.go(from, count, form.port(), bytes);
         count
@@ -327,7 +249,7 @@ impl Desk<'_> {
         };
         let done = match flight.is_v6() {
             true => v6::put_header(packet, flight, backend, &mut self.outer),
-            false => put_header(packet, flight, backend, &mut self.outer),
+            false => v4::put_header(packet, flight, backend, &mut self.outer),
         };
         if done {
             self.traffic.count(vip, index, flight.ip_length);
@@ -419,61 +341,6 @@ impl Desk<'_> {
     }
 }
 
-/// Puts plain headers in front of the packets of `run`, up to the first whose backend has another form
-/// than this one. Returns how many, and their bytes. `VARIED`: as the form is.
-#[inline(never)]
-fn put_plain<const VARIED: bool, B: Buffer>(
-    packets: &mut [B],
-    run: &[Flight],
-    backends: &[Backend],
-    form: Form,
-    outer: &mut OuterHeaders,
-) -> (usize, u64) {
-    let first = outer.reserve(run.len());
-    let (mut identification, mut bytes, mut count) = (first, 0, 0);
-    for (packet, flight) in packets.iter_mut().zip(run) {
-        let &Flight { backend, ip_length, ref flow_hash, .. } = flight;
-        let Some(backend) = backends.get(backend as usize) else { break };
-        if backend.form() != form
-            || !forward::put_plain::<VARIED, B>(
-                packet,
-                ip_length,
-                backend,
-                flow_hash,
-                identification,
-            )
-        {
-            break;
-        }
-        identification = identification.wrapping_add(1);
-        bytes += u64::from(ip_length);
-        count += 1;
-    }
-    outer.used(identification);
-    (count, bytes + (count * PLAIN) as u64)
-}
-
-/// As [`put_plain`], other headers.
-#[inline(never)]
-fn put_other<B: Buffer>(
-    packets: &mut [B],
-    run: &[Flight],
-    backends: &[Backend],
-    form: Form,
-    outer: &mut OuterHeaders,
-) -> (usize, u64) {
-    let (mut bytes, mut count) = (0, 0);
-    for (packet, flight) in packets.iter_mut().zip(run) {
-        let Some(backend) = backends.get(flight.backend as usize) else { break };
-        if backend.form() != form || !put_header(packet, flight, backend, outer) {
-            break;
-        }
-        bytes += packet.data().len() as u64;
-        count += 1;
-    }
-    (count, bytes)
-}
-
 /// Keeps who gets the packets of `run`, for [`Core::record_sent`].
 #[cold]
 #[inline(never)]
@@ -510,75 +377,4 @@ fn steady<'s, 't>(
     let backend = tables.backend(backend)?;
     let fits = backend.is_ready_for(generation) && tables.lookup.takes(vip, parsed.key.service());
     fits.then_some(Found { steady, taken, backend })
-}
-
-/// Puts the header that a backend's packets get in front of a common packet that was found; `false`
-/// when that cannot be done here.
-#[inline(always)]
-fn put_header<B: Buffer>(
-    packet: &mut B,
-    flight: &Flight,
-    backend: &Backend,
-    outer: &mut OuterHeaders,
-) -> bool {
-    // Never put together: what is asked of it is known here.
-    let Some(parsed) = flight.common_v4().map(|common| common.parsed()) else { return false };
-    forward::untagged(packet, &parsed, backend, flight.flow_hash, outer)
-        .is_some_and(|result| result.is_ok())
-}
-
-/// Rewrites a packet for its backend; `false` when it cannot be done here.
-#[inline(always)]
-fn rewrite<B: Buffer>(
-    packet: &mut B,
-    work: &Work,
-    (vip, index): (u32, u32),
-    backend: &Backend,
-    tables: &Tables,
-    outer: &mut OuterHeaders,
-) -> bool {
-    let Work { parsed, flow_hash, .. } = work;
-    match forward::is_plain(parsed, backend) {
-        true => {
-            parsed.ip_length <= backend.inner_mtu
-                && forward::plain(packet, parsed.ip_length, backend, flow_hash, outer).is_ok()
-        }
-        // Both ask for the length themselves.
-        false => match rewrite_untagged(packet, work, backend, outer) {
-            Some(rewritten) => rewritten,
-            None => rewrite_other(packet, work, (vip, index), backend, tables, outer),
-        },
-    }
-}
-
-/// As [`rewrite`], the other tunnels between untagged links; `None`, and nothing is changed, for
-/// all else.
-#[inline(never)]
-fn rewrite_untagged<B: Buffer>(
-    packet: &mut B,
-    work: &Work,
-    backend: &Backend,
-    outer: &mut OuterHeaders,
-) -> Option<bool> {
-    let Work { parsed, flow_hash, .. } = work;
-    if parsed.ip_length > backend.inner_mtu {
-        return Some(false);
-    }
-    forward::untagged(packet, parsed, backend, *flow_hash, outer).map(|result| result.is_ok())
-}
-
-/// As [`rewrite`], what has no shorter way: out of the way of what is, for which even to have ready what
-/// this would ask costs (13 instructions a packet).
-#[inline(never)]
-fn rewrite_other<B: Buffer>(
-    packet: &mut B,
-    work: &Work,
-    (vip, index): (u32, u32),
-    backend: &Backend,
-    tables: &Tables,
-    outer: &mut OuterHeaders,
-) -> bool {
-    let Work { parsed, flow_hash, .. } = work;
-    let second = second_address(tables, vip, index, parsed);
-    forward::rewrite_naming(packet, parsed, backend, *flow_hash, outer, second).is_ok()
 }

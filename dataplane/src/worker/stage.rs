@@ -17,7 +17,8 @@ pub enum Stage {
     /// The VIP and the entry of each flow, or a new one; its state and its backend; the outer header;
     /// all counters.
     Forward,
-    /// Handing the packets to their ports.
+    /// Handing the packets to their ports: a burst all of which goes to one, and at the end of the round
+    /// what else waits.
     Transmit,
     /// A slice of the flow table gone through for flows whose time is over.
     Reap,

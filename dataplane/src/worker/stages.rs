@@ -6,8 +6,8 @@
 use arrayvec::ArrayVec;
 use conntrack::{KeyHasher, Probe, Table};
 
-use super::burst::{Flight, Work, Works};
 use super::missed::prepare_burst;
+use super::notes::{Flight, Work, Works};
 use crate::buffer::Buffer;
 use crate::classify::{Class, classify};
 use crate::counters::WorkerCounters;

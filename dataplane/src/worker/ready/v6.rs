@@ -6,8 +6,9 @@
 
 use conntrack::{Packet, Pin};
 
-use super::super::burst::Flight;
+use super::super::notes::Flight;
 use super::Desk;
+use super::v4::put_each;
 use crate::buffer::Buffer;
 use crate::forward::{self, OuterHeaders};
 use crate::parse::{parsed_v6, sent_v6};
@@ -15,7 +16,7 @@ use crate::select::Selector;
 use crate::tables::{Backend, Form, PLAIN_V6};
 
 impl Desk<'_> {
-    /// As [`Desk::find`], of the packets at the front that are common over IPv6.
+    /// As [`Desk::find_v4`], of the packets at the front that are common over IPv6.
     #[inline(never)]
     pub(super) fn find_v6<B: Buffer>(&mut self, packets: &[B], flights: &mut [Flight]) -> usize {
         let Selector { tables, conntrack, now_ms, .. } = &mut self.selector;
@@ -95,16 +96,9 @@ fn put_other<B: Buffer>(
     form: Form,
     outer: &mut OuterHeaders,
 ) -> (usize, u64) {
-    let (mut bytes, mut count) = (0, 0);
-    for (packet, flight) in packets.iter_mut().zip(run) {
-        let Some(backend) = backends.get(flight.backend as usize) else { break };
-        if backend.form() != form || !put_header(packet, flight, backend, outer) {
-            break;
-        }
-        bytes += packet.data().len() as u64;
-        count += 1;
-    }
-    (count, bytes)
+    put_each(packets, run, backends, form, |packet, flight, backend| {
+        put_header(packet, flight, backend, outer)
+    })
 }
 
 /// As its namesake of IPv4.
