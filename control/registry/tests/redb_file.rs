@@ -87,6 +87,12 @@ async fn what_a_killed_program_left_of_a_new_file_is_in_nobodys_way() {
         drop(store);
         fs::remove_file(&home.path).unwrap();
     }
+    // Or of its name alone.
+    fs::write(&home.path, []).unwrap();
+    let inode = fs::metadata(&home.path).unwrap().ino();
+    drop(home.open().await.unwrap());
+    assert_ne!(fs::metadata(&home.path).unwrap().ino(), inode);
+    fs::remove_file(&home.path).unwrap();
     // Another program is making it at this moment.
     let other = fs::File::create(&draft).unwrap();
     other.lock().unwrap();

@@ -3,7 +3,8 @@
 //! redb writes a new file in several steps; one that was left in the middle of them is no
 //! database, and nobody could tell it from one whose beginning was lost. So the file is made
 //! under another name beside the real one (`registry.redb.new`) and gets its own when it is
-//! whole: under its own name there is a database or nothing.
+//! whole: under its own name there is a database or nothing. (Where a link leads to no file redb makes it
+//! in its place, as nobody can say where a draft of it would belong.)
 //!
 //! The invariant: who makes a draft, names it or takes it away holds the lock of the very file
 //! that has the draft's name at that moment. So two programs that start together never write into
@@ -23,13 +24,13 @@ use crate::error::Error;
 /// Makes the file at `path` unless there is one: `None`. [`Error::Locked`] while another process
 /// makes it.
 pub(super) fn create(builder: &Builder, path: &Path) -> Result<Option<Database>, Failure> {
-    if is_there(path)? {
+    if is_begun(path)? {
         return Ok(None);
     }
     let draft = draft_of(path);
     let file = lock(&draft, path)?;
     // Another process may have finished it since.
-    if is_there(path)? {
+    if is_begun(path)? {
         fs::remove_file(&draft)?;
         return Ok(None);
     }
@@ -66,11 +67,12 @@ fn lock(draft: &Path, path: &Path) -> Result<File, Failure> {
     }
 }
 
-/// A link counts, also one that leads nowhere: it must not be written over.
-fn is_there(path: &Path) -> io::Result<bool> {
+/// An empty file is none yet: somebody made its name only. A link counts, also one that leads nowhere:
+/// it must not be written over.
+fn is_begun(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        other => other.map(|_| true),
+        found => found.map(|found| !found.is_file() || found.len() != 0),
     }
 }
 
