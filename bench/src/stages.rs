@@ -1,7 +1,7 @@
 //! Where a packet's cycles go: the stages of the worker's round, timed in the running path.
 //!
 //! A [`StageClock`] reads the time stamp counter where a stage ends, so that each tick of the round
-//! belongs to exactly one stage. A stage takes a whole burst: eight readings for 64 packets. Slices of
+//! belongs to exactly one stage. A stage takes a whole burst: nine readings for 64 packets. Slices of
 //! time in which all stages are read alternate with slices in which only the round is, once: the
 //! first kind says where the time goes, the second how long it is without the readings. What a
 //! reading costs is measured at the start, on the worker, and taken off each stage.

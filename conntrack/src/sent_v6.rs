@@ -48,14 +48,14 @@ impl V6AsSent<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use core::net::Ipv6Addr;
 
     use super::*;
     use crate::{FlowKey, KeyHasher};
 
     /// A packet's 37 bytes: addresses, ports, protocol.
-    fn sent(bytes: &[u8; 37]) -> V6AsSent<'_> {
+    pub(crate) fn sent(bytes: &[u8; 37]) -> V6AsSent<'_> {
         V6AsSent {
             source: bytes[..16].try_into().unwrap(),
             destination: bytes[16..32].try_into().unwrap(),

@@ -109,6 +109,7 @@ mod tests {
     use core::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::sent_v6::tests::sent;
     use crate::{Segment, Timeouts};
 
     const ACK: Packet = Packet { segment: Segment::Ack, length: 60 };
@@ -126,17 +127,6 @@ mod tests {
         table.insert(HASH, key, PIN, ACK, 1_000, |_| 60_000);
         table.lookup(table.probe(HASH), HASH, key, ACK, 1_000, &Timeouts::default());
         table
-    }
-
-    /// A packet's 37 bytes: addresses, ports, protocol.
-    fn sent(bytes: &[u8; 37]) -> V6AsSent<'_> {
-        V6AsSent {
-            source: bytes[..16].try_into().unwrap(),
-            destination: bytes[16..32].try_into().unwrap(),
-            source_port: bytes[32..34].try_into().unwrap(),
-            destination_port: bytes[34..36].try_into().unwrap(),
-            protocol: bytes[36],
-        }
     }
 
     /// What each form says of a packet of `key`: all that apply say the same.

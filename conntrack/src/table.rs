@@ -172,8 +172,7 @@ impl Table {
     /// Stage 2: starts loading the entry that the probe found, if any.
     #[inline]
     pub fn prefetch_entry(&self, probe: Probe) {
-        // The address of a probe that found nothing is never loaded from; a hint at it is
-        // harmless, and cheaper than asking.
+        // Of a probe that found nothing it is a hint at what is never loaded: harmless.
         prefetch(&self.entries, probe.slot as usize);
     }
 

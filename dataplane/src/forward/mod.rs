@@ -203,4 +203,24 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn reserved_identifications_follow_one_another_within_the_range() {
+        // As many workers as there may be, and bursts of any length.
+        let (worker, workers) = (127, 128);
+        let share = u16::MAX / workers;
+        let (first, end) = (worker * share, (worker + 1) * share);
+        let mut outer = OuterHeaders::new(worker, workers);
+        let mut before = first;
+        for turn in 0..2000u16 {
+            let (count, used) = (turn % 65, turn % 65 / (1 + turn % 3));
+            let start = outer.reserve(usize::from(count));
+            assert!(start == before || start == first && before + count >= end, "{turn}: {start}");
+            assert!(first <= start && start + count <= end, "{turn}: {start}");
+            outer.used(start + used);
+            let single = outer.identification();
+            assert!(single == start + used && single < end, "{turn}: {single}");
+            before = if single == end - 1 { first } else { single + 1 };
+        }
+    }
 }

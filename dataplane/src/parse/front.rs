@@ -26,7 +26,8 @@ const SECOND: [u8; HALF] = [0, 0, 0, 0, 0x3f, 0xff, 0xff, 0xff, 0, 0, 0xff, 0, 0
 /// address of 0/8, 224/4 and 240/4 ([`martian`](crate::wire::martian)).
 const LEAST: [u8; HALF] = [0, 0, 0, 0, 0, 0, 2, IpProtocol::TCP.0, 0, 0, 1, 0, 0, 0, 1, 0];
 const MOST: [u8; HALF] = [0, 0, 0, 0, 0, 0, 255, IpProtocol::TCP.0, 0, 0, 223, 0, 0, 0, 223, 0];
-/// What it has not: an address of 127/8. Elsewhere what no byte is.
+/// What it has not: an address of 127/8. Elsewhere what is out of range anyway; each byte has to have
+/// one such value.
 const NEVER: [u8; HALF] = {
     let mut never = [0xff; HALF];
     (never[6], never[10], never[14]) = (0, 127, 127);

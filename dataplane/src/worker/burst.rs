@@ -21,8 +21,8 @@ use crate::tags;
 use crate::verdict::{DropReason, NO_BACKEND, Outcome, Verdict};
 
 impl<P: Port, M: Meter> Core<P, M> {
-    /// Takes a burst that came in at `port_index` through all stages; what is to be sent is in
-    /// the transmit bursts afterwards.
+    /// Takes a burst that came in at `port_index` through all stages. One that goes to one port
+    /// altogether is sent; what else is to be sent is in the transmit bursts afterwards.
     pub(super) fn process(
         &mut self,
         burst: &mut Burst<P::Buffer>,
@@ -317,9 +317,8 @@ impl<P: Port, M: Meter> Core<P, M> {
         if self.transmit.get(index).is_some_and(|burst| burst.is_full()) {
             self.flush(index);
         }
-        if let Some(burst) = self.transmit.get_mut(index)
-            && burst.try_push(packet).is_err()
-        {
+        let queue = self.transmit.get_mut(index);
+        if queue.is_none_or(|burst| burst.try_push(packet).is_err()) {
             self.counters.count_drop(DropReason::TransmitFull);
         }
     }

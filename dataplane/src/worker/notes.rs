@@ -16,13 +16,13 @@ use crate::verdict::DropReason;
 pub(super) struct Flight {
     pub(super) flow_hash: u64,
     /// What a common packet says, as in [`Common`]; all of [`Common::NONE`] of any other, whose
-    /// [`Work`] is written.
+    /// [`Work`] is written. Of one over IPv6 only the mark, `service`; the rest was left by others.
     pub(super) flow: V4Words,
     pub(super) ip_length: u16,
     pub(super) segment: Segment,
     /// Where the search for the flow begins, and then where it ended.
     pub(super) probe: Probe,
-    /// Whom it goes to, once that is found.
+    /// Whom it goes to, once that is found; before, left by others.
     pub(super) vip: u32,
     pub(super) backend: u32,
 }

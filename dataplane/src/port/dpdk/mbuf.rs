@@ -136,6 +136,8 @@ impl Buffer for Mbuf {
     ) -> bool {
         let offset = usize::from(self.data_offset()) + before;
         let length = usize::from(self.data_length());
+        // One segment, as the caller promises (the parser drops all others): the packet's length is
+        // its data's.
         debug_assert!(!self.is_segmented());
         if before > end || end > length || after > offset || FRONT + before > end + after {
             return false;
