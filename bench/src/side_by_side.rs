@@ -318,9 +318,9 @@ fn print(machine: &Machine, lines: &[Line], fates: &[Fates], options: &Options) 
         if let Some(Swaps { steady_mpps, loss_percent, lost, swaps }) = line.swaps {
             println!();
             println!(
-                "{}: {swaps} tables put in force, {lost} packets lost, {loss_percent:.2} % of the \
+                "{}: {swaps} tables put in force, {lost} packets lost, {:+.2} % against the \
                  rate without ({steady_mpps:.2} Mpps)",
-                line.case
+                line.case, -loss_percent
             );
         }
     }

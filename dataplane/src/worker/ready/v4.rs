@@ -50,7 +50,9 @@ pub(super) fn put_headers<B: Buffer>(
     match (form.is_plain(), form.is_varied()) {
         (true, false) => put_plain::<false, B>(packets, run, backends, form, outer),
         (true, true) => put_plain::<true, B>(packets, run, backends, form, outer),
-        (false, _) => put_other(packets, run, backends, form, outer),
+        (false, _) => put_each(packets, run, backends, form, |packet, flight, backend| {
+            put_header(packet, flight, backend, outer)
+        }),
     }
 }
 
@@ -88,23 +90,9 @@ fn put_plain<const VARIED: bool, B: Buffer>(
     (count, bytes + (count * PLAIN) as u64)
 }
 
-/// As [`put_plain`], other headers.
-#[inline(never)]
-fn put_other<B: Buffer>(
-    packets: &mut [B],
-    run: &[Flight],
-    backends: &[Backend],
-    form: Form,
-    outer: &mut OuterHeaders,
-) -> (usize, u64) {
-    put_each(packets, run, backends, form, |packet, flight, backend| {
-        put_header(packet, flight, backend, outer)
-    })
-}
-
 /// Puts headers in front of the packets of `run` with `put`, as long as they have this `form` and it
 /// can be done. Returns how many they are, and how many bytes they have then.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn put_each<B: Buffer>(
     packets: &mut [B],
     run: &[Flight],

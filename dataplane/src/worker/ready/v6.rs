@@ -60,7 +60,9 @@ pub(super) fn put_headers<B: Buffer>(
     match (form.is_plain_v6(), form.is_varied()) {
         (true, false) => put_plain::<false, B>(packets, run, backends, form),
         (true, true) => put_plain::<true, B>(packets, run, backends, form),
-        (false, _) => put_other(packets, run, backends, form, outer),
+        (false, _) => put_each(packets, run, backends, form, |packet, flight, backend| {
+            put_header(packet, flight, backend, outer)
+        }),
     }
 }
 
@@ -85,20 +87,6 @@ fn put_plain<const VARIED: bool, B: Buffer>(
         count += 1;
     }
     (count, bytes + (count * PLAIN_V6) as u64)
-}
-
-/// As its namesake of IPv4.
-#[inline(never)]
-fn put_other<B: Buffer>(
-    packets: &mut [B],
-    run: &[Flight],
-    backends: &[Backend],
-    form: Form,
-    outer: &mut OuterHeaders,
-) -> (usize, u64) {
-    put_each(packets, run, backends, form, |packet, flight, backend| {
-        put_header(packet, flight, backend, outer)
-    })
 }
 
 /// As its namesake of IPv4.
